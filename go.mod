@@ -1,0 +1,3 @@
+module github.com/fleetlog/fleetlog
+
+go 1.26.0
