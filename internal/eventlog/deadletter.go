@@ -40,6 +40,7 @@ func (l *Log) DeadLetterRecord(origin *kgo.Record, stage, reason string) *kgo.Re
 	add(HeaderDeadOffset, strconv.FormatInt(origin.Offset, 10))
 	return &kgo.Record{
 		Topic:     l.Name(DeadLetter),
+		Partition: origin.Partition % l.partitions[DeadLetter],
 		Key:       origin.Key,
 		Value:     origin.Value,
 		Headers:   headers,
