@@ -1,0 +1,188 @@
+// Package registry is a node's view of the devices: it follows the
+// `device-state` topic into memory and lets a caller append an intent and wait
+// for what became of it.
+//
+// Reads cost a map look-up and never leave the node. A change that returned is
+// visible to reads on the same node. The view is a cache: it is rebuilt from the
+// compacted topic at every start, and the package never decides whether a change
+// is accepted; the fold does.
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/eventlog"
+	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
+	"github.com/tidwall/btree"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"google.golang.org/protobuf/proto"
+)
+
+// ErrNotReady is returned until the view has caught up with the log.
+var ErrNotReady = errors.New("the device registry is still reading the log: try again in a moment")
+
+// RejectedError is the fold's refusal of a change.
+type RejectedError struct {
+	Reason  eventsv1.RejectionReason
+	Message string
+}
+
+func (e *RejectedError) Error() string { return e.Message }
+
+// Registry is safe for concurrent use. Run must be running for it to be of use.
+type Registry struct {
+	log      *eventlog.Log
+	logger   *slog.Logger
+	ready    atomic.Bool
+	onChange []func(before, after *eventsv1.DeviceState)
+
+	mu      sync.RWMutex
+	devices btree.Map[string, *eventsv1.DeviceState] // by record key
+	waiting map[string]chan decided                  // by event id
+}
+
+type decided struct {
+	state   *eventsv1.DeviceState
+	outcome *eventsv1.Outcome
+}
+
+// New makes a registry over the log; Run starts it.
+func New(log *eventlog.Log, logger *slog.Logger) *Registry {
+	return &Registry{log: log, logger: logger, waiting: map[string]chan decided{}}
+}
+
+// OnChange registers a function called for each change that the view takes in
+// once it has caught up, with the state before (nil: none) and after. It must be
+// called before Run and must not block.
+func (r *Registry) OnChange(f func(before, after *eventsv1.DeviceState)) {
+	r.onChange = append(r.onChange, f)
+}
+
+// Run follows the log until ctx ends; nil is its only answer then.
+func (r *Registry) Run(ctx context.Context) error {
+	return r.log.Follow(ctx, eventlog.DeviceState, r.apply, func() {
+		r.ready.Store(true)
+		r.logger.Info("device registry has caught up", "devices", r.len())
+	})
+}
+
+// Ready is nil once the view has caught up with the log.
+func (r *Registry) Ready() error {
+	if !r.ready.Load() {
+		return ErrNotReady
+	}
+	return nil
+}
+
+func (r *Registry) len() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.devices.Len()
+}
+
+// Get is the device's state; nil when there is no such device. The state is
+// shared and must not be changed.
+func (r *Registry) Get(tenant, id string) *eventsv1.DeviceState {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	state, _ := r.devices.Get(string(eventlog.Key(tenant, id)))
+	if !device.Exists(state) {
+		return nil
+	}
+	return state
+}
+
+// List is up to limit devices of the tenant whose ids sort after the given one
+// ("" starts at the first).
+func (r *Registry) List(tenant, after string, limit int) []*eventsv1.DeviceState {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var page []*eventsv1.DeviceState
+	pivot := string(eventlog.Key(tenant, after))
+	r.devices.Ascend(pivot, func(key string, state *eventsv1.DeviceState) bool {
+		if state.GetTenant() != tenant {
+			return false
+		}
+		if key != pivot && device.Exists(state) {
+			page = append(page, state)
+		}
+		return len(page) < limit
+	})
+	return page
+}
+
+// Change appends an intent, waits for the fold's decision and returns the
+// device's state after it. A refusal is a [*RejectedError]. When ctx ends first
+// the change may still happen: the error says so.
+func (r *Registry) Change(ctx context.Context, ev *eventsv1.DeviceEvent) (*eventsv1.DeviceState, error) {
+	if err := r.Ready(); err != nil {
+		return nil, err
+	}
+	if err := device.Validate(ev); err != nil {
+		return nil, &RejectedError{Reason: eventsv1.RejectionReason_REJECTION_REASON_INVALID, Message: err.Error()}
+	}
+	value, err := proto.Marshal(ev)
+	if err != nil {
+		return nil, fmt.Errorf("encode device event: %w", err)
+	}
+	decision := r.await(ev.GetId())
+	defer r.forget(ev.GetId())
+	record := eventlog.CloudEvent(r.log.Name(eventlog.Devices), ev.GetId(), "/tenants/"+ev.GetTenant(), eventlog.TypeDeviceEvent,
+		ev.GetTime().AsTime(), eventlog.ContentTypeProtobuf, eventlog.Key(ev.GetTenant(), ev.GetDevice()), value)
+	if err := r.log.AppendSync(ctx, record); err != nil {
+		return nil, err
+	}
+	select {
+	case d := <-decision:
+		if rej := d.outcome.GetRejection(); rej != nil {
+			return nil, &RejectedError{Reason: rej.GetReason(), Message: rej.GetMessage()}
+		}
+		return d.state, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("change of device %s is on the log but not decided yet, read the device to see what became of it: %w", ev.GetDevice(), context.Cause(ctx))
+	}
+}
+
+func (r *Registry) await(eventID string) <-chan decided {
+	ch := make(chan decided, 1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiting[eventID] = ch
+	return ch
+}
+
+func (r *Registry) forget(eventID string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.waiting, eventID)
+}
+
+// apply takes in one snapshot.
+func (r *Registry) apply(rec *kgo.Record) {
+	var snapshot eventsv1.DeviceSnapshot
+	if err := proto.Unmarshal(rec.Value, &snapshot); err != nil || snapshot.GetState() == nil {
+		r.logger.Error("device snapshot cannot be read and is left out", "topic", rec.Topic, "partition", rec.Partition, "offset", rec.Offset, "error", err)
+		return
+	}
+	state := snapshot.GetState()
+	r.mu.Lock()
+	before, _ := r.devices.Set(string(rec.Key), state)
+	for _, outcome := range snapshot.GetOutcomes() {
+		if ch, ok := r.waiting[outcome.GetEventId()]; ok {
+			delete(r.waiting, outcome.GetEventId())
+			ch <- decided{state: state, outcome: outcome}
+		}
+	}
+	r.mu.Unlock()
+	if r.ready.Load() {
+		for _, f := range r.onChange {
+			f(before, state)
+		}
+	}
+}
