@@ -1,0 +1,257 @@
+package mqtt
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/eventlog"
+	"github.com/fleetlog/fleetlog/internal/registry"
+	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
+)
+
+// Config bounds what devices may use.
+type Config struct {
+	// MaxConnections at one time, strangers in their handshake included; 100,000
+	// when zero.
+	MaxConnections int64
+	// Inflight is how many messages of one connection may wait for the log; 256
+	// when zero. Beyond it the socket is not read.
+	Inflight int64
+	Logger   *slog.Logger
+}
+
+// Gateway serves devices. It is safe for concurrent use.
+type Gateway struct {
+	cfg      Config
+	log      *eventlog.Log
+	topic    string
+	registry *registry.Registry
+	keys     *device.MasterKey
+	logger   *slog.Logger
+	metrics  *metrics
+	places   *semaphore.Weighted
+	warnings *rate.Limiter
+
+	mu     sync.Mutex
+	open   map[*connection]struct{} // all, strangers included
+	byKey  map[string]*connection   // each device's one, by record key
+	closed bool
+}
+
+// New makes a gateway that appends to the log and lets in the devices of the
+// registry. It must be made before the registry runs, so that it hears of every
+// device that is blocked.
+func New(log *eventlog.Log, devices *registry.Registry, keys *device.MasterKey, reg prometheus.Registerer, cfg Config) *Gateway {
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = 100_000
+	}
+	if cfg.Inflight == 0 {
+		cfg.Inflight = 256
+	}
+	g := &Gateway{
+		cfg: cfg, log: log, topic: log.Name(eventlog.Telemetry), registry: devices, keys: keys,
+		logger: cfg.Logger, metrics: newMetrics(reg),
+		places:      semaphore.NewWeighted(cfg.MaxConnections),
+		warnings: rate.NewLimiter(10, 50),
+		open:     map[*connection]struct{}{},
+		byKey:    map[string]*connection{},
+	}
+	devices.OnChange(g.deviceChanged)
+	return g
+}
+
+// Serve accepts devices on the listeners until ctx ends; then it lets what is
+// under way be answered and returns nil when every connection is closed.
+func (g *Gateway) Serve(ctx context.Context, listeners ...net.Listener) error {
+	var accepting, serving errgroup.Group
+	for _, listener := range listeners {
+		stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
+		defer stop()
+		accepting.Go(func() error { return g.accept(ctx, listener, &serving) })
+	}
+	err := accepting.Wait()
+	g.dropAll()
+	return errors.Join(err, serving.Wait())
+}
+
+// accept takes connections from one listener. A failure that may pass, such as
+// too many open files, is waited out.
+func (g *Gateway) accept(ctx context.Context, listener net.Listener, serving *errgroup.Group) error {
+	patience := backoff.NewExponentialBackOff()
+	patience.MaxInterval = time.Second
+	for {
+		conn, err := listener.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				_ = conn.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept devices on %s: %w", listener.Addr(), err)
+		case err != nil:
+			g.warn("cannot accept a device, trying again", "addr", listener.Addr().String(), "error", err)
+			select {
+			case <-time.After(patience.NextBackOff()):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		patience.Reset()
+		if !g.places.TryAcquire(1) {
+			_ = conn.Close()
+			g.ended(endCrowded, conn, nil)
+			continue
+		}
+		serving.Go(func() error {
+			defer g.places.Release(1)
+			g.serve(ctx, conn)
+			return nil
+		})
+	}
+}
+
+// serve runs one connection from accept to close.
+func (g *Gateway) serve(ctx context.Context, conn net.Conn) {
+	g.metrics.connections.Inc()
+	defer g.metrics.connections.Dec()
+	c := &connection{gateway: g, conn: conn, window: semaphore.NewWeighted(g.cfg.Inflight)}
+	c.out.conn = conn
+	c.reader = newPacketReader(conn, maxConnectBytes, c.beforeWait)
+	if !g.enter(c) {
+		_ = conn.Close()
+		return
+	}
+	defer g.leave(c)
+	// Messages are appended under a context that shutdown leaves alone: what was
+	// read is brought to its end.
+	err := c.serve(context.WithoutCancel(ctx))
+	c.finish(endingOf(err))
+	g.ended(err, conn, c)
+}
+
+// enter counts the connection among the open ones, unless the gateway is
+// closing.
+func (g *Gateway) enter(c *connection) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.closed {
+		g.open[c] = struct{}{}
+	}
+	return !g.closed
+}
+
+// ended counts and, where a person should know, logs the end of a connection.
+func (g *Gateway) ended(err error, conn net.Conn, c *connection) {
+	why := endingOf(err)
+	g.metrics.ended.WithLabelValues(why.reason).Inc()
+	if why.expected {
+		return
+	}
+	device := ""
+	if c != nil {
+		device = c.device
+	}
+	g.warn("device connection ended", "reason", why.reason, "device", device, "remote", conn.RemoteAddr().String(), "error", err)
+}
+
+// warn logs at a bounded rate: a thousand broken devices must not fill the disk.
+func (g *Gateway) warn(msg string, args ...any) {
+	if g.warnings.Allow() {
+		g.logger.Warn(msg, args...)
+	}
+}
+
+// admit makes the connection the device's only one; an older one is dropped
+// (FEATURES.md MQTT-04).
+func (g *Gateway) admit(c *connection) {
+	g.mu.Lock()
+	older := g.byKey[string(c.key)]
+	g.byKey[string(c.key)] = c
+	g.mu.Unlock()
+	if older != nil {
+		older.drop(endTakenOver)
+	}
+	// The device may have been blocked between its check and now.
+	if state := g.registry.Get(c.tenant, c.device); !state.GetEnabled() {
+		c.drop(endBlocked)
+	}
+	g.metrics.accepted.Inc()
+}
+
+func (g *Gateway) leave(c *connection) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.open, c)
+	if g.byKey[string(c.key)] == c {
+		delete(g.byKey, string(c.key))
+	}
+}
+
+func (g *Gateway) dropAll() {
+	g.mu.Lock()
+	g.closed = true
+	all := slices.Collect(maps.Keys(g.open))
+	g.mu.Unlock()
+	for _, c := range all {
+		c.drop(endShutdown)
+	}
+}
+
+// deviceChanged drops the connection of a device that may not connect any more.
+func (g *Gateway) deviceChanged(_, after *eventsv1.DeviceState) {
+	if device.Exists(after) && after.GetEnabled() {
+		return
+	}
+	g.mu.Lock()
+	c := g.byKey[string(eventlog.Key(after.GetTenant(), after.GetDevice()))]
+	g.mu.Unlock()
+	if c != nil {
+		c.drop(endBlocked)
+	}
+}
+
+// ListenPlain opens the port without TLS. Only loopback addresses are allowed:
+// tokens and telemetry must not cross a network in the clear.
+func ListenPlain(ctx context.Context, addr string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("MQTT address %q: %w", addr, err)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, fmt.Errorf("plain MQTT on %s is refused: only loopback may go without TLS; use --mqtts-addr for devices on a network", addr)
+	}
+	return listen(ctx, addr)
+}
+
+// ListenTLS opens the port with TLS.
+func ListenTLS(ctx context.Context, addr string, config *tls.Config) (net.Listener, error) {
+	listener, err := listen(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	return tls.NewListener(listener, config), nil
+}
+
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for devices: %w", err)
+	}
+	return listener, nil
+}

@@ -1,0 +1,164 @@
+package mqtt
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/fleetlog/fleetlog/internal/access"
+	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/eventlog"
+	"github.com/fleetlog/fleetlog/internal/sas"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+const (
+	mqtt311 = 4 // protocol level (MQTT 3.1.1 §3.1.2.2)
+	// handshakeTimeout bounds TLS and CONNECT together.
+	handshakeTimeout = 10 * time.Second
+	// maxConnectBytes bounds what a stranger can make us hold.
+	maxConnectBytes = 8 << 10
+	// maxPayloadBytes is IoT Hub's largest device-to-cloud message (FEATURES.md
+	// HUB-07), maxPacketBytes leaves room for its topic.
+	maxPayloadBytes = 256 << 10
+	maxPacketBytes  = maxPayloadBytes + 16<<10
+	// maxKeepAlive is the largest keep-alive that IoT Hub honours (MQTT-08).
+	maxKeepAlive = 1177 * time.Second
+)
+
+// handshake lets the device in: TLS, CONNECT, user name, SAS token, registry. A
+// refusal is answered with its CONNACK.
+func (c *connection) handshake(ctx context.Context) error {
+	if err := c.conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+		return because(endGone, err)
+	}
+	if conn, ok := c.conn.(*tls.Conn); ok {
+		if err := conn.HandshakeContext(ctx); err != nil {
+			return because(endTLS, err)
+		}
+	}
+	if err := c.connect(); err != nil {
+		if refusal := endingOf(err).refusal; refusal != 0 {
+			c.out.send(packets.Connack<<4, 2, 0, refusal)
+			c.out.drained()
+		}
+		return err
+	}
+	c.reader.limit = maxPacketBytes
+	if err := c.conn.SetDeadline(time.Time{}); err != nil {
+		return because(endGone, err)
+	}
+	return nil
+}
+
+// connect reads the CONNECT packet and checks what it claims.
+func (c *connection) connect() error {
+	first, body, err := c.reader.next()
+	if err != nil {
+		if ending := c.readError(err); !errors.Is(ending, endSilent) {
+			return ending
+		}
+		return endHandshake
+	}
+	if first != packets.Connect<<4 {
+		return because(endMalformed, errUnexpectedPacket)
+	}
+	var pk packets.Packet
+	pk.FixedHeader.Type = packets.Connect
+	if err := pk.ConnectDecode(body); err != nil {
+		return because(endMalformed, err)
+	}
+	if string(pk.Connect.ProtocolName) != "MQTT" || pk.ProtocolVersion != mqtt311 {
+		return endProtocol
+	}
+	if code := pk.ConnectValidate(); code != packets.CodeSuccess {
+		return because(endMalformed, code)
+	}
+	if pk.Connect.WillFlag {
+		return endWill
+	}
+	host, id, err := parseUserName(string(pk.Connect.Username))
+	if err != nil {
+		return err
+	}
+	if pk.Connect.ClientIdentifier != id {
+		return endClientID
+	}
+	if err := c.authenticate(host, id, string(pk.Connect.Password)); err != nil {
+		return err
+	}
+	c.keepAlive = min(time.Duration(pk.Connect.Keepalive)*time.Second, maxKeepAlive)
+	c.introduce()
+	return nil
+}
+
+// parseUserName takes IoT Hub's user name apart:
+// `{host}/{deviceId}/?api-version=…` (FEATURES.md MQTT-02).
+func parseUserName(name string) (host, id string, err error) {
+	host, rest, _ := strings.Cut(name, "/")
+	id, query, found := strings.Cut(rest, "/")
+	if !found || host == "" || !strings.HasPrefix(strings.TrimPrefix(query, "?"), "api-version=") {
+		return "", "", endUserName
+	}
+	if _, err := url.ParseQuery(strings.TrimPrefix(query, "?")); err != nil {
+		return "", "", endUserName
+	}
+	if err := device.ValidateID(id); err != nil {
+		return "", "", because(endUserName, err)
+	}
+	return host, id, nil
+}
+
+// authenticate checks the SAS token against the device's keys and the device
+// against the registry. Every wrong credential costs the same work, and all that
+// the caller sees is one CONNACK code.
+func (c *connection) authenticate(host, id, password string) error {
+	g := c.gateway
+	if g.registry.Ready() != nil {
+		return endNotReady
+	}
+	token, err := sas.Parse(password)
+	if err != nil {
+		return because(endPassword, err)
+	}
+	// One tenant until tenants have host names of their own.
+	c.tenant, c.device = access.DefaultTenant, id
+	keys := g.keys.DeviceKeys(c.tenant, id)
+	at := time.Now()
+	err = token.Verify(keys.Primary, at)
+	if second := token.Verify(keys.Secondary, at); errors.Is(err, sas.ErrBadSignature) {
+		err = second
+	}
+	state := g.registry.Get(c.tenant, id)
+	switch {
+	case state == nil:
+		return endUnknownDevice
+	case errors.Is(err, sas.ErrExpired):
+		return endTokenExpired
+	case err != nil:
+		return endSignature
+	case !token.Covers(host, id):
+		return endSignature
+	case !state.GetEnabled():
+		return endBlocked
+	}
+	c.expires = token.Expiry
+	return nil
+}
+
+// introduce makes what all of the device's records have in common. The id names
+// this connection among all connections ever, so that with the sequence number
+// each event has its own (CloudEvents 1.0 §id).
+func (c *connection) introduce() {
+	var random [12]byte
+	_, _ = rand.Read(random[:]) // never fails (crypto/rand)
+	c.id = append(base64.RawURLEncoding.AppendEncode(nil, random[:]), '.')
+	c.key = eventlog.Key(c.tenant, c.device)
+	c.source = []byte("/devices/" + c.device)
+	c.prefix = telemetryTopic(c.device)
+}

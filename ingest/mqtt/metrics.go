@@ -1,0 +1,25 @@
+package mqtt
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	connections          prometheus.Gauge
+	accepted             prometheus.Counter
+	ended                *prometheus.CounterVec
+	messages             prometheus.Counter
+	appendErrors         prometheus.Counter
+	refusedSubscriptions prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		connections:          prometheus.NewGauge(prometheus.GaugeOpts{Name: "fleetlog_mqtt_connections", Help: "Open device connections."}),
+		accepted:             prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetlog_mqtt_connects_accepted_total", Help: "Devices that were let in."}),
+		ended:                prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fleetlog_mqtt_connections_ended_total", Help: "Connections that ended, refused ones included, by reason."}, []string{"reason"}),
+		messages:             prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetlog_mqtt_messages_total", Help: "Messages the log has acknowledged."}),
+		appendErrors:         prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetlog_mqtt_append_errors_total", Help: "Messages the log did not take; their devices send them again."}),
+		refusedSubscriptions: prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetlog_mqtt_subscriptions_refused_total", Help: "Topic filters refused."}),
+	}
+	reg.MustRegister(m.connections, m.accepted, m.ended, m.messages, m.appendErrors, m.refusedSubscriptions)
+	return m
+}
