@@ -65,7 +65,7 @@ func New(log *eventlog.Log, devices *registry.Registry, keys *device.MasterKey, 
 	g := &Gateway{
 		cfg: cfg, log: log, topic: log.Name(eventlog.Telemetry), registry: devices, keys: keys,
 		logger: cfg.Logger, metrics: newMetrics(reg),
-		places:      semaphore.NewWeighted(cfg.MaxConnections),
+		places:   semaphore.NewWeighted(cfg.MaxConnections),
 		warnings: rate.NewLimiter(10, 50),
 		open:     map[*connection]struct{}{},
 		byKey:    map[string]*connection{},
