@@ -45,6 +45,7 @@ type Gateway struct {
 	metrics  *metrics
 	places   *semaphore.Weighted
 	warnings *rate.Limiter
+	pendings sync.Pool
 
 	mu     sync.Mutex
 	open   map[*connection]struct{} // all, strangers included
@@ -67,6 +68,7 @@ func New(log *eventlog.Log, devices *registry.Registry, keys *device.MasterKey, 
 		logger: cfg.Logger, metrics: newMetrics(reg),
 		places:   semaphore.NewWeighted(cfg.MaxConnections),
 		warnings: rate.NewLimiter(10, 50),
+		pendings: sync.Pool{New: newPending},
 		open:     map[*connection]struct{}{},
 		byKey:    map[string]*connection{},
 	}

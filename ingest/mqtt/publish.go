@@ -4,7 +4,6 @@ import (
 	"context"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -25,11 +24,11 @@ type pending struct {
 	completed func(*kgo.Record, error) // p.complete, bound once
 }
 
-var pendings = sync.Pool{New: func() any {
+func newPending() any {
 	p := new(pending)
 	p.completed = p.complete
 	return p
-}}
+}
 
 var (
 	typeTelemetry  = []byte(eventlog.TypeTelemetry)
@@ -51,7 +50,7 @@ func (c *connection) publish(ctx context.Context, topic string, payload []byte, 
 	if err := c.window.Acquire(ctx, 1); err != nil {
 		return because(endShutdown, err)
 	}
-	p := pendings.Get().(*pending)
+	p := c.gateway.pendings.Get().(*pending)
 	p.conn, p.packetID, p.qos = c, packetID, qos
 	c.sequence++
 	p.fill(c, payload)
@@ -116,7 +115,7 @@ func (p *pending) complete(_ *kgo.Record, err error) {
 	c, packetID, qos := p.conn, p.packetID, p.qos
 	p.conn, p.record = nil, kgo.Record{}
 	if cap(p.bytes) <= 4<<10 { // a rare large message must not keep its memory
-		pendings.Put(p)
+		c.gateway.pendings.Put(p)
 	}
 	switch {
 	case err != nil:

@@ -3,7 +3,6 @@ package localca
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"net"
 	"os"
 	"testing"
 	"time"
@@ -18,11 +17,20 @@ func dial(t *testing.T, dir string, server *tls.Config, name string) error {
 	require.NoError(t, err)
 	roots := x509.NewCertPool()
 	require.True(t, roots.AppendCertsFromPEM(pem))
-	here, there := net.Pipe()
-	defer here.Close()
-	defer there.Close()
-	go func() { _ = tls.Server(there, server).HandshakeContext(t.Context()) }()
-	return tls.Client(here, &tls.Config{RootCAs: roots, ServerName: name}).HandshakeContext(t.Context())
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", server)
+	require.NoError(t, err)
+	defer listener.Close()
+	go func() {
+		if conn, err := listener.Accept(); err == nil {
+			_ = conn.(*tls.Conn).HandshakeContext(t.Context())
+			_ = conn.Close()
+		}
+	}()
+	conn, err := tls.Dial("tcp", listener.Addr().String(), &tls.Config{RootCAs: roots, ServerName: name})
+	if err == nil {
+		_ = conn.Close()
+	}
+	return err
 }
 
 func TestServerIsTrustedThroughTheLocalCA(t *testing.T) {
