@@ -45,10 +45,10 @@ func EachLog(t *testing.T, run func(t *testing.T, log Log)) {
 }
 
 // EmbeddedLog starts an embedded broker that lives as long as the test.
-func EmbeddedLog(t *testing.T) Log {
+func EmbeddedLog(t testing.TB) Log {
 	t.Helper()
 	broker, err := kafka.Start(kafka.Options{
-		Addr: "127.0.0.1:0", DataDir: t.TempDir(), Logger: slog.New(slog.DiscardHandler),
+		Addr: "127.0.0.1:0", DataDir: t.TempDir(), SyncWrites: true, Logger: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, broker.Close()) })

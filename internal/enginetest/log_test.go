@@ -18,7 +18,7 @@ func TestEachLogGivesAWorkingBroker(t *testing.T) {
 		prefixes[log.TopicPrefix] = true
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		client, err := kgo.NewClient(kgo.SeedBrokers(log.Addr))
+		client, err := kgo.NewClient(kgo.SeedBrokers(log.Addr), kgo.MetadataMinAge(10*time.Millisecond))
 		require.NoError(t, err)
 		defer client.Close()
 		admin, topic := kadm.NewClient(client), log.TopicPrefix+"records"
