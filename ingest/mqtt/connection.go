@@ -34,6 +34,8 @@ type connection struct {
 	prefix          string
 	sequence        uint64
 	arrived         time.Time
+	stamped         time.Time // what stamp says
+	stamp           []byte
 
 	// What the last topic said.
 	topic      string

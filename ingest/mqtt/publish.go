@@ -30,11 +30,9 @@ func newPending() any {
 	return p
 }
 
-var (
-	typeTelemetry  = []byte(eventlog.TypeTelemetry)
-	timeFormatSize = len("2006-01-02T15:04:05.000Z")
-)
+var typeTelemetry = []byte(eventlog.TypeTelemetry)
 
+// timeFormat is RFC 3339 to the millisecond, in UTC.
 const timeFormat = "2006-01-02T15:04:05.000Z"
 
 // publish hands one message to the log. It blocks while the log, or this
@@ -65,14 +63,17 @@ func (p *pending) fill(c *connection, payload []byte) {
 	if !c.bag.created.IsZero() {
 		at = c.bag.created
 	}
-	size := len(c.id) + 20 + timeFormatSize + len(payload)
+	if !at.Equal(c.stamped) { // many messages of a busy device share a millisecond
+		c.stamped, c.stamp = at, at.UTC().AppendFormat(c.stamp[:0], timeFormat)
+	}
+	size := len(c.id) + 20 + len(c.stamp) + len(payload)
 	if cap(p.bytes) < size {
 		p.bytes = make([]byte, 0, size)
 	}
 	b := append(p.bytes[:0], c.id...)
 	b = strconv.AppendUint(b, c.sequence, 10)
 	idEnd := len(b)
-	b = at.UTC().AppendFormat(b, timeFormat)
+	b = append(b, c.stamp...)
 	timeEnd := len(b)
 	b = append(b, payload...)
 	p.bytes = b
