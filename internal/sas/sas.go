@@ -1,9 +1,10 @@
-// Package sas makes and checks Azure IoT Hub shared access signatures, the
-// tokens that devices and tools authenticate with.
+// Package sas is Azure IoT Hub's shared access signatures: derived device keys
+// and the signed, expiring tokens that devices give as their password.
 //
-// In go a key and a resource, or a token and a key; out comes a token, or nil
-// or the reason it is not valid. The package holds no keys and never says in an
-// error what a token or key contains.
+// In go keys and resource names, or a token of unknown origin; out come a
+// signature, or what the token claims and whether a key signed it. Comparing
+// signatures takes the same time whatever they hold. No error and no String ever
+// carries a key or a signature, and nothing here reads a clock.
 package sas
 
 import (
@@ -11,129 +12,67 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// MaxTokenBytes bounds a token before it is looked at.
-const MaxTokenBytes = 4 << 10
-
-const scheme = "SharedAccessSignature "
-
+// Errors of Parse (ErrMalformed, wrapped with the reason) and Verify.
 var (
-	// ErrMalformed is returned for what is not a token at all.
-	ErrMalformed = errors.New("not a SAS token: it reads SharedAccessSignature sr=…&sig=…&se=…")
-	// ErrExpired is returned for a well-signed token whose time is over.
-	ErrExpired = errors.New("SAS token has expired")
-	// ErrBadSignature is returned for a token that another key signed.
-	ErrBadSignature = errors.New("SAS token is not signed with this key")
+	ErrMalformed    = errors.New("not a shared access signature: write it like SharedAccessSignature sr={resource}&sig={signature}&se={expiry in Unix seconds}")
+	ErrBadSignature = errors.New("token is signed with another key: sign it with one of the device's own keys")
+	ErrExpired      = errors.New("token has expired: sign a new one and check the device's clock")
 )
 
-// DeviceKey derives a device's key from the key of its enrollment group:
-// HMAC-SHA256 of the registration id (DPS, symmetric key attestation).
+// DeviceKey derives a device's key from its enrollment group's (FEATURES.md
+// AUTH-30). Both are raw bytes; people see them in base64.
 func DeviceKey(groupKey []byte, registrationID string) []byte {
 	mac := hmac.New(sha256.New, groupKey)
 	mac.Write([]byte(registrationID))
 	return mac.Sum(nil)
 }
 
-// Sign makes a token for the resource, such as `{host}/devices/{deviceId}`, that
-// is valid until expiry. The policy is left out when empty, as it is for device
-// keys.
+// Sign makes a token for a resource such as `{host}/devices/{deviceId}`, good
+// until expiry, which is cut to whole seconds. The policy is empty for a device's
+// own key (AUTH-34, AUTH-36).
 func Sign(resource string, key []byte, expiry time.Time, policy string) string {
-	sr, se := url.QueryEscape(resource), strconv.FormatInt(expiry.Unix(), 10)
-	sig := base64.StdEncoding.EncodeToString(signature(sr, se, key))
-	token := scheme + "sr=" + sr + "&sig=" + url.QueryEscape(sig) + "&se=" + se
+	sr, se := escape(resource), strconv.FormatInt(expiry.Unix(), 10)
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(sr + "\n" + se))
+	token := scheme + "sr=" + sr + "&sig=" + escape(base64.StdEncoding.EncodeToString(mac.Sum(nil))) + "&se=" + se
 	if policy != "" {
-		token += "&skn=" + url.QueryEscape(policy)
+		token += "&skn=" + escape(policy)
 	}
 	return token
 }
 
-func signature(sr, se string, key []byte) []byte {
-	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte(sr))
-	mac.Write([]byte{'\n'})
-	mac.Write([]byte(se))
-	return mac.Sum(nil)
-}
+// escape is what encodeURIComponent does: QueryEscape, but %20 for a space.
+func escape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
 
-// Token is a parsed shared access signature. Nothing in it is to be trusted
-// until Verify says so.
+// Token is what a shared access signature claims. Believe it only after Verify.
 type Token struct {
-	// Resource is what the token is for, decoded.
-	Resource string
-	// Expiry is when it ends, to the second.
-	Expiry time.Time
-	// Policy is the name of the key that signed it, empty for device keys.
-	Policy string
+	Resource string    // what it gives access to, percent-decoded once
+	Policy   string    // the name of the key that signed it; empty for a device's own
+	Expiry   time.Time // when it ends, UTC
 
-	sr, se string // as signed
-	sig    []byte
+	signed    []byte // what the signature covers: sr and se exactly as sent
+	signature [sha256.Size]byte
 }
 
-// Parse reads a token; its parameters may come in any order. The error is
-// always ErrMalformed, with the reason.
-func Parse(token string) (Token, error) {
-	rest, ok := strings.CutPrefix(token, scheme)
-	if !ok || len(token) > MaxTokenBytes {
-		return Token{}, ErrMalformed
-	}
-	var t Token
-	seen := map[string]bool{}
-	for rest != "" {
-		var pair string
-		pair, rest, _ = strings.Cut(rest, "&")
-		name, value, ok := strings.Cut(pair, "=")
-		if !ok || seen[name] {
-			return Token{}, fmt.Errorf("%w (a parameter is doubled or has no value)", ErrMalformed)
-		}
-		seen[name] = true
-		if err := t.take(name, value); err != nil {
-			return Token{}, err
-		}
-	}
-	if t.Resource == "" || t.sig == nil || t.se == "" {
-		return Token{}, fmt.Errorf("%w (sr, sig or se is missing)", ErrMalformed)
-	}
-	return t, nil
+// String names the resource and the expiry, never the signature.
+func (t Token) String() string {
+	return "token for " + t.Resource + " until " + t.Expiry.Format(time.RFC3339)
 }
 
-func (t *Token) take(name, value string) error {
-	decoded, err := url.PathUnescape(value)
-	if err != nil {
-		return fmt.Errorf("%w (%s is not percent-encoded)", ErrMalformed, name)
-	}
-	switch name {
-	case "sr":
-		t.sr, t.Resource = value, decoded
-	case "sig":
-		if t.sig, err = base64.StdEncoding.DecodeString(decoded); err != nil || len(t.sig) != sha256.Size {
-			return fmt.Errorf("%w (sig is not the base64 of a signature)", ErrMalformed)
-		}
-	case "se":
-		seconds, err := strconv.ParseInt(value, 10, 64)
-		if err != nil || seconds < 0 || seconds > maxExpiry {
-			return fmt.Errorf("%w (se is not a time in Unix seconds)", ErrMalformed)
-		}
-		t.se, t.Expiry = value, time.Unix(seconds, 0)
-	case "skn":
-		t.Policy = decoded
-	default:
-		return fmt.Errorf("%w (a parameter is unknown)", ErrMalformed)
-	}
-	return nil
-}
-
-// maxExpiry is the last second of the year 9999.
-const maxExpiry = 253402300799
-
-// Verify checks the signature in constant time, then the expiry.
+// Verify checks that the key signed the token and that it hasn't expired at now.
+// It returns ErrBadSignature or ErrExpired; a token that was never valid is a bad
+// signature, whenever it claims to end.
 func (t Token) Verify(key []byte, now time.Time) error {
-	if !hmac.Equal(t.sig, signature(t.sr, t.se, key)) {
+	mac := hmac.New(sha256.New, key)
+	mac.Write(t.signed)
+	var sum [sha256.Size]byte
+	if !hmac.Equal(mac.Sum(sum[:0]), t.signature[:]) {
 		return ErrBadSignature
 	}
 	if !now.Before(t.Expiry) {
@@ -142,14 +81,23 @@ func (t Token) Verify(key []byte, now time.Time) error {
 	return nil
 }
 
-// Covers reports whether the token is for the device on the host: its resource
-// is `{host}/devices/{deviceId}` or a whole-segment prefix of that. Hosts are
-// compared without regard to case.
+// Covers reports whether the token's resource is the device or something that
+// holds it: `{host}`, `{host}/devices` or `{host}/devices/{deviceId}`. It compares
+// by segment, so a token for device `a` says nothing about `ab` (AUTH-36). Host
+// names have no case; device ids do.
 func (t Token) Covers(host, deviceID string) bool {
-	gotHost, path, _ := strings.Cut(t.Resource, "/")
-	if !strings.EqualFold(gotHost, host) {
+	given, rest, more := strings.Cut(t.Resource, "/")
+	if host == "" || !strings.EqualFold(given, host) {
 		return false
 	}
-	want := "devices/" + deviceID
-	return path == "" || path == want || strings.HasPrefix(want, path+"/")
+	for _, segment := range [...]string{"devices", deviceID} {
+		if !more {
+			return true
+		}
+		given, rest, more = strings.Cut(rest, "/")
+		if given != segment {
+			return false
+		}
+	}
+	return !more
 }
