@@ -127,6 +127,10 @@ func (q *request) check() error {
 	if q.files {
 		return badRequest("INTO OUTFILE and FROM INFILE are for clickhouse-client; over HTTP the rows are the request's or the answer's body")
 	}
+	if q.input {
+		return &Error{Code: codeNotImplemented, Name: "NOT_IMPLEMENTED",
+			Message: "the embedded ClickHouse cannot INSERT ... SELECT FROM input(): insert the rows as they are and compute with DEFAULT or EPHEMERAL columns, or through a materialized view"}
+	}
 	return nil
 }
 

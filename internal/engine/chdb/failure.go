@@ -39,13 +39,14 @@ func badRequest(format string, arguments ...any) *Error {
 	return &Error{Code: codeBadArguments, Name: "BAD_ARGUMENTS", Message: fmt.Sprintf(format, arguments...)}
 }
 
-var exceptionText = regexp.MustCompile(`(?s)^Code: (\d+)\. DB::Exception: (.*?)\.? ?\(([A-Z0-9_]+)\)\s*$`)
+var exceptionText = regexp.MustCompile(`(?s)^(?:Code: (\d+)\. DB::Exception: )+(.*?)\.? ?\(([A-Z0-9_]+)\)(?: \(version [^)]*\))?\s*$`)
 
-// parseError reads the text libchdb reports.
+// parseError reads the text libchdb reports. Exceptions that passed through
+// several hands repeat their code; one is enough.
 func parseError(text string) *Error {
 	if match := exceptionText.FindStringSubmatch(text); match != nil {
 		code, _ := strconv.Atoi(match[1])
-		return &Error{Code: code, Name: match[3], Message: match[2] + "."}
+		return &Error{Code: code, Name: match[3], Message: strings.TrimSpace(match[2]) + "."}
 	}
 	return &Error{Code: codeUnknown, Name: "UNKNOWN_EXCEPTION", Message: strings.TrimSpace(text)}
 }

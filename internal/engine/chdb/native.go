@@ -1,7 +1,9 @@
 package chdb
 
 import (
-	"errors"
+	"bufio"
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 
@@ -12,59 +14,136 @@ import (
 
 // nativeChunks turns Native blocks of revision 0, which is what libchdb makes,
 // into blocks of the revision a client asked for with client_protocol_version.
-// The two differ by a block header and a flag per column, but columns carry no
-// length, so each block is decoded and encoded again.
+// The two differ by a header per block and a flag per column (ClickHouse's
+// NativeWriter); the columns' bytes are the same. But columns carry no length,
+// so each is decoded to find its end, and its bytes are then copied.
+//
+// A chunk of libchdb always holds whole blocks.
 type nativeChunks struct {
-	source   *chunkReader
-	reader   *chproto.Reader
-	buffer   chproto.Buffer
+	source   chunks
 	revision uint64
+	// block reads chunk, the part of a result that is being turned.
+	chunk  []byte
+	unread *bytes.Reader
+	buffer *bufio.Reader
+	reader *chproto.Reader
+	out    []byte
 }
+
+const (
+	// maxNativeColumns and maxNativeRows bound what a block's header may
+	// claim.
+	maxNativeColumns = 100_000
+	maxNativeRows    = 1 << 30
+)
+
+// blockInfo is is_overflows=0, bucket_num=-1 as NativeWriter writes it for any
+// revision above 0: field 1, field 2, end.
+var blockInfo = []byte{1, 0, 2, 0xff, 0xff, 0xff, 0xff, 0}
 
 func newNativeChunks(source chunks, revision uint64) *nativeChunks {
-	from := &chunkReader{source: source}
-	return &nativeChunks{source: from, reader: chproto.NewReader(from), revision: revision}
+	unread := bytes.NewReader(nil)
+	// chproto's reader uses a bufio.Reader that is large enough as it is, so
+	// that consumed can look into it.
+	buffer := bufio.NewReaderSize(unread, 128<<10)
+	return &nativeChunks{source: source, revision: revision, unread: unread, buffer: buffer, reader: chproto.NewReader(buffer)}
 }
 
-func (n *nativeChunks) next() ([]byte, error) {
-	block := proto.Block{ServerContext: &column.ServerContext{}}
-	if err := block.Decode(n.reader, 0); err != nil {
-		switch {
-		case n.source.err != nil && !errors.Is(n.source.err, io.EOF):
-			return nil, n.source.err
-		case errors.Is(err, io.EOF):
-			return nil, io.EOF
+func (n *nativeChunks) next() (block []byte, err error) {
+	if n.consumed() == len(n.chunk) {
+		if n.chunk, err = n.source.next(); err != nil {
+			return nil, err
 		}
+		n.unread.Reset(n.chunk)
+		n.buffer.Reset(n.unread)
+	}
+	// The decoders of foreign types have been seen to panic.
+	defer func() {
+		if reason := recover(); reason != nil {
+			block, err = nil, n.unsupported(fmt.Errorf("%v", reason))
+		}
+	}()
+	if err := n.turn(); err != nil {
 		return nil, n.unsupported(err)
 	}
-	n.buffer.Reset()
-	if err := block.Encode(&n.buffer, n.revision); err != nil {
-		return nil, n.unsupported(err)
+	return n.out, nil
+}
+
+// turn makes out from the next block of the chunk.
+func (n *nativeChunks) turn() error {
+	n.out = n.out[:0]
+	if n.revision > 0 {
+		n.out = append(n.out, blockInfo...)
 	}
-	return n.buffer.Buf, nil
+	columns, err := n.reader.UVarInt()
+	if err != nil {
+		return err
+	}
+	rows, err := n.reader.UVarInt()
+	if err != nil {
+		return err
+	}
+	if columns > maxNativeColumns || rows > maxNativeRows {
+		return fmt.Errorf("a block of %d columns and %d rows", columns, rows)
+	}
+	n.out = binary.AppendUvarint(n.out, columns)
+	n.out = binary.AppendUvarint(n.out, rows)
+	for range columns {
+		if err := n.turnColumn(int(rows)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *nativeChunks) turnColumn(rows int) error {
+	from := n.consumed()
+	name, err := n.reader.Str()
+	if err != nil {
+		return err
+	}
+	kind, err := n.reader.Str()
+	if err != nil {
+		return err
+	}
+	n.out = append(n.out, n.chunk[from:n.consumed()]...)
+	if n.revision >= proto.DBMS_MIN_REVISION_WITH_CUSTOM_SERIALIZATION {
+		n.out = append(n.out, 0)
+	}
+	if rows == 0 {
+		return nil
+	}
+	from = n.consumed()
+	if err := n.skip(name, column.Type(kind), rows); err != nil {
+		return fmt.Errorf("column %s %s: %w", name, kind, err)
+	}
+	n.out = append(n.out, n.chunk[from:n.consumed()]...)
+	return nil
+}
+
+// skip reads over a column.
+func (n *nativeChunks) skip(name string, kind column.Type, rows int) error {
+	decoder, err := kind.Column(name, &column.ServerContext{})
+	if err != nil {
+		return err
+	}
+	if prefixed, ok := decoder.(column.CustomSerialization); ok {
+		if err := prefixed.ReadStatePrefix(n.reader); err != nil {
+			return err
+		}
+	}
+	return decoder.Decode(n.reader, rows)
+}
+
+// consumed is how many bytes of the chunk have been decoded.
+func (n *nativeChunks) consumed() int {
+	return len(n.chunk) - n.unread.Len() - n.buffer.Buffered()
 }
 
 func (n *nativeChunks) unsupported(err error) error {
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
 	return &Error{Code: codeNotImplemented, Name: "NOT_IMPLEMENTED",
 		Message: fmt.Sprintf("the result has a column that the embedded ClickHouse cannot send as Native (%v); cast it, e.g. to String", err)}
-}
-
-// chunkReader reads a result as one stream of bytes and keeps the error that
-// ended it.
-type chunkReader struct {
-	source chunks
-	left   []byte
-	err    error
-}
-
-func (c *chunkReader) Read(p []byte) (int, error) {
-	for len(c.left) == 0 {
-		if c.err != nil {
-			return 0, c.err
-		}
-		c.left, c.err = c.source.next()
-	}
-	n := copy(p, c.left)
-	c.left = c.left[n:]
-	return n, nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -127,10 +128,16 @@ func (s *session) begin(q *request, format string) (*answer, error) {
 		if !errors.Is(err, errNotStreamed) {
 			return result, err
 		}
-	} else if _, err := s.exec("SET max_result_bytes = " + strconv.Itoa(maxWholeResult)); err != nil {
-		return nil, err
+	} else if !q.sets("max_result_bytes") {
+		if _, err := s.exec("SET max_result_bytes = " + strconv.Itoa(maxWholeResult)); err != nil {
+			return nil, err
+		}
 	}
 	return s.run(q.statement, format, q.parameters)
+}
+
+func (q *request) sets(setting string) bool {
+	return slices.ContainsFunc(q.settings, func(p parameter) bool { return p.name == setting })
 }
 
 // chunks is a result in pieces; a piece is valid until the next call. It ends

@@ -28,6 +28,9 @@ type text struct {
 	// files says that the statement reads or writes a client-side file (FROM
 	// INFILE, INTO OUTFILE), which has no meaning over HTTP.
 	files bool
+	// input says that an insert selects from the rows by the input() table
+	// function, which libchdb drops without a word.
+	input bool
 }
 
 // scan reads a request's SQL. For an insert, source may end within the rows.
@@ -41,11 +44,8 @@ func scan(source []byte) text {
 	if first.is("INSERT") && s.depth == 0 {
 		return s.insert()
 	}
-	t := s.rest(text{statement: string(source)})
-	switch {
-	case first.is("SELECT"), first.is("WITH"), first.is("FROM"):
-		t.query = true
-	}
+	t := s.rest(text{statement: string(source)}, false)
+	t.query = first.is("SELECT") || first.is("WITH") || first.is("FROM")
 	return t
 }
 
@@ -77,7 +77,7 @@ func (s *scanner) insert() text {
 			return all
 		case token.is("("):
 			if next := s.peek(); s.depth == 0 && (next.is("SELECT") || next.is("WITH")) {
-				return s.rest(all)
+				return s.rest(all, true)
 			}
 			s.depth++
 		case token.is(")"):
@@ -91,7 +91,7 @@ func (s *scanner) insert() text {
 			return s.insertFormat(all, before)
 		case token.is("SELECT"), token.is("WITH"), token.is("WATCH"), token.is("EXPLAIN"), token.is("FROM"):
 			s.at = token.from
-			return s.rest(all)
+			return s.rest(all, true)
 		}
 	}
 }
@@ -144,7 +144,7 @@ func (s *scanner) insertFormat(t text, head int) text {
 }
 
 // rest reads to the end of a statement that is not followed by rows.
-func (s *scanner) rest(t text) text {
+func (s *scanner) rest(t text, inserting bool) text {
 	var last token
 	for {
 		token := s.next()
@@ -152,6 +152,7 @@ func (s *scanner) rest(t text) text {
 		case token.kind == end:
 			return t
 		case token.is("("):
+			t.input = t.input || inserting && last.is("input")
 			s.depth++
 		case token.is(")"):
 			s.depth--
