@@ -108,7 +108,7 @@ func (l *Log) transactBatch(ctx context.Context, session *kgo.GroupTransactSessi
 		return fmt.Errorf("begin transaction of %s: %w", s.Name, err)
 	}
 	appended := kgo.AbortingFirstErrPromise(session.Client())
-	handleErr := handleFetches(ctx, session, loaded, s, fetches, appended.Promise())
+	handleErr := handleFetches(ctx, session, loaded, s, fetches, appended)
 	if appendErr := appended.Err(); handleErr == nil && appendErr != nil {
 		handleErr = fmt.Errorf("append results of %s: %w", s.Name, appendErr)
 	}
@@ -126,7 +126,7 @@ func (l *Log) transactBatch(ctx context.Context, session *kgo.GroupTransactSessi
 	return handleErr
 }
 
-func handleFetches(ctx context.Context, session *kgo.GroupTransactSession, loaded *held, s Stage, fetches kgo.Fetches, appended func(*kgo.Record, error)) error {
+func handleFetches(ctx context.Context, session *kgo.GroupTransactSession, loaded *held, s Stage, fetches kgo.Fetches, appended *kgo.FirstErrPromise) error {
 	var firstErr error
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 		if firstErr != nil || len(p.Records) == 0 {
@@ -145,7 +145,7 @@ func handleFetches(ctx context.Context, session *kgo.GroupTransactSession, loade
 			return
 		}
 		for _, r := range out {
-			session.Produce(ctx, r, appended)
+			session.Produce(ctx, r, appended.Promise())
 		}
 	})
 	return firstErr
