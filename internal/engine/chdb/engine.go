@@ -82,6 +82,9 @@ func Open(config Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := repairDeduplicationLogs(dir); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
 	e := &Engine{dir: dir, lock: lock, slots: make(chan struct{}, config.MaxStatements)}
 	if err := e.boot(config); err != nil {
 		return nil, errors.Join(err, lock.Close())
@@ -105,6 +108,7 @@ func (e *Engine) boot(config Config) error {
 		// Without an explicit file the engine would read ./config.xml or
 		// /etc/clickhouse-local/config.xml, whatever they are.
 		"--config-file=" + filepath.Join(e.dir, "no-config.xml"),
+		"--logger.log=" + e.logFile(), "--log-level=warning", "--logger.size=10M", "--logger.count=2",
 	}
 	if config.MemoryBytes > 0 {
 		arguments = append(arguments, "--max_server_memory_usage="+strconv.FormatInt(config.MemoryBytes, 10))
@@ -116,6 +120,9 @@ func (e *Engine) boot(config Config) error {
 	}
 	return nil
 }
+
+// logFile is where ClickHouse writes its warnings and errors.
+func (e *Engine) logFile() string { return filepath.Join(e.dir, "clickhouse.log") }
 
 // Close waits for running statements, closes the storage and lets another
 // Engine be opened. The library stays loaded.
@@ -141,8 +148,6 @@ type session struct {
 	tag    string
 }
 
-var errConnect = errors.New("libchdb refused the connection; its reason is on standard error")
-
 func (e *Engine) connect(arguments ...string) (*session, error) {
 	tag := "fleetlog-" + strconv.FormatUint(e.ids.Add(1), 10)
 	argv := append([]string{"chdb", "--path=" + e.dir, "--log_comment=" + tag}, arguments...)
@@ -150,7 +155,7 @@ func (e *Engine) connect(arguments ...string) (*session, error) {
 	defer pin.Unpin()
 	handle := e.lib.connect(int32(len(argv)), pinStrings(&pin, argv).array())
 	if handle == 0 {
-		return nil, errConnect
+		return nil, fmt.Errorf("libchdb refused the connection; its reason may be in %s, and a process can have only one storage open", e.logFile())
 	}
 	return &session{lib: e.lib, handle: handle, tag: tag}, nil
 }

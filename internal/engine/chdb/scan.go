@@ -73,10 +73,11 @@ func (s *scanner) insert() text {
 		switch token = s.next(); {
 		case token.kind == end, token.is(";") && s.depth == 0:
 			all.insert, all.rows, all.format = true, s.at, "Values"
-			all.statement = string(bytes.TrimRight(s.source[:token.from], " \t\r\n"))
+			all.statement = string(s.source[:before])
 			return all
 		case token.is("("):
 			if next := s.peek(); s.depth == 0 && (next.is("SELECT") || next.is("WITH")) {
+				s.depth++
 				return s.rest(all, true)
 			}
 			s.depth++
