@@ -41,7 +41,7 @@ var clickHouse = sync.OnceValues(func() (string, error) {
 
 // ClickHouse gives the address (host:port of its HTTP endpoint) of an embedded
 // ClickHouse and an empty database on it, which is dropped after the test.
-func ClickHouse(t *testing.T) (addr, database string) {
+func ClickHouse(t testing.TB) (addr, database string) {
 	t.Helper()
 	addr, err := clickHouse()
 	require.NoError(t, err, "the embedded ClickHouse does not start; `make engines` installs its library")
@@ -52,7 +52,7 @@ func ClickHouse(t *testing.T) (addr, database string) {
 }
 
 // statement runs one statement and wants it to succeed.
-func statement(t *testing.T, addr, sql string) {
+func statement(t testing.TB, addr, sql string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
 	defer cancel()

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 )
@@ -32,6 +33,9 @@ const (
 // MaxRecordBytes bounds one record on every topic: IoT Hub's largest message
 // (256 KiB) with its headers, and room for a device's state.
 const MaxRecordBytes = 1 << 20
+
+// creationTimeout bounds how long a new topic may take to be usable.
+const creationTimeout = 30 * time.Second
 
 const forever = -1 * time.Millisecond
 
@@ -83,7 +87,17 @@ func (l *Log) createTopics(ctx context.Context, cfg Config) error {
 			return fmt.Errorf("create topic %s: %w", name, err)
 		}
 	}
-	return l.readPartitionCounts(ctx)
+	// A broker may answer that a topic was created before it knows it itself.
+	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, l.readPartitionCounts(ctx) },
+		backoff.WithMaxElapsedTime(creationTimeout))
+	if err != nil {
+		return err
+	}
+	if l.partitions[Devices] != l.partitions[DeviceState] {
+		return fmt.Errorf("topics %s and %s have %d and %d partitions: a device must have the same partition in both; recreate %s with %d partitions",
+			l.Name(Devices), l.Name(DeviceState), l.partitions[Devices], l.partitions[DeviceState], l.Name(DeviceState), l.partitions[Devices])
+	}
+	return nil
 }
 
 func (l *Log) alterSettings(ctx context.Context, name string, s topicSettings) error {
@@ -115,11 +129,12 @@ func (l *Log) readPartitionCounts(ctx context.Context) error {
 		if !ok || d.Err != nil {
 			return fmt.Errorf("topic %s is not readable after its creation: %w", l.Name(s.topic), d.Err)
 		}
+		for _, p := range d.Partitions {
+			if p.Err != nil {
+				return fmt.Errorf("topic %s has no leader for partition %d yet: %w", l.Name(s.topic), p.Partition, p.Err)
+			}
+		}
 		l.partitions[s.topic] = int32(len(d.Partitions)) //nolint:gosec // Kafka counts partitions in int32
-	}
-	if l.partitions[Devices] != l.partitions[DeviceState] {
-		return fmt.Errorf("topics %s and %s have %d and %d partitions: a device must have the same partition in both; recreate %s with %d partitions",
-			l.Name(Devices), l.Name(DeviceState), l.partitions[Devices], l.partitions[DeviceState], l.Name(DeviceState), l.partitions[Devices])
 	}
 	return nil
 }

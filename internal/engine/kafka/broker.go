@@ -108,7 +108,7 @@ func start(opts Options, listen string, lock *os.File) (*Broker, error) {
 		kfake.WithLogger(brokerLogger{opts.Logger}),
 		kfake.BrokerConfigs(brokerConfigs()),
 		kfake.ListenFn(func(network, _ string) (net.Listener, error) {
-			ln, err := net.Listen(network, listen)
+			ln, err := (&net.ListenConfig{}).Listen(context.Background(), network, listen)
 			if err != nil {
 				return nil, err
 			}
