@@ -1,0 +1,116 @@
+// Package load is a lean MQTT 3.1.1 load generator: many connections that publish
+// at QoS 1, each with a window of unacknowledged messages, as fast as the broker
+// acknowledges or at a given rate.
+//
+// In go a broker's address and who connects; out come counts and latencies. It
+// knows as much MQTT as that takes: what it sends is encoded once, what it
+// receives must be PUBACKs in the order of their PUBLISHes (MQTT 3.1.1 §4.6), so
+// it costs the broker on the same machine as little as can be. It reports a
+// message as acknowledged only when its PUBACK was read.
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Counter is what a message's own number replaces in a payload: nine digits that
+// no two messages of a connection share.
+const Counter = "@@@@@@@@@"
+
+// Device is who connects and where it publishes.
+type Device struct {
+	ID, User, Password string // no user: anonymous
+	Topic              string
+}
+
+// Options of a fleet.
+type Options struct {
+	Address  string // host:port, without TLS
+	Devices  []Device
+	Payload  string // may hold one Counter; empty for a fleet that only connects
+	Inflight int    // unacknowledged messages a connection, 1 to 65535
+}
+
+const (
+	dialing          = 64               // connections being made at the same time
+	handshakeTimeout = 30 * time.Second // of one connection
+	writeTimeout     = 30 * time.Second // of one batch: the broker has stopped reading
+
+	// perSource is how many connections share a loopback source address: fewer
+	// than Linux has ephemeral ports.
+	perSource = 20_000
+)
+
+// Fleet is a number of connections.
+type Fleet struct{ conns []*conn }
+
+// Connect makes all connections. When one can't be made it fails and says why.
+func Connect(ctx context.Context, o Options) (*Fleet, error) {
+	if o.Payload != "" && (o.Inflight < 1 || o.Inflight > 65535) {
+		return nil, fmt.Errorf("%d messages in flight: use 1 to 65535", o.Inflight)
+	}
+	f := &Fleet{conns: make([]*conn, len(o.Devices))}
+	group, running := errgroup.WithContext(ctx)
+	group.SetLimit(dialing)
+	for i, device := range o.Devices {
+		if running.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			c, err := connect(running, o.Address, source(i, len(o.Devices)), device)
+			if err != nil {
+				return fmt.Errorf("connect %s: %w", device.ID, err)
+			}
+			f.conns[i] = c
+			return c.encode(device.Topic, o.Payload, o.Inflight)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// source spreads very many connections over 127.0.0.2, 127.0.0.3 and so on.
+func source(i, of int) *net.TCPAddr {
+	if of <= perSource {
+		return nil
+	}
+	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i/perSource))}
+}
+
+// Close ends all connections with a DISCONNECT.
+func (f *Fleet) Close() error {
+	var errs []error
+	for _, c := range f.conns {
+		if c != nil {
+			errs = append(errs, c.close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Sent is how many messages have been sent so far.
+func (f *Fleet) Sent() (n int64) {
+	for _, c := range f.conns {
+		n += c.sent.Load()
+	}
+	return n
+}
+
+// Acked is how many messages have been acknowledged so far.
+func (f *Fleet) Acked() (n int64) {
+	for _, c := range f.conns {
+		n += c.acked.Load()
+	}
+	return n
+}
