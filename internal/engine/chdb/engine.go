@@ -33,9 +33,9 @@ type Config struct {
 	// Dir holds everything the engine stores. It is created if missing. One
 	// process at a time can have it open.
 	Dir string
-	// MemoryBytes bounds the memory of all queries, merges and caches together.
-	// A query that would exceed it fails with MEMORY_LIMIT_EXCEEDED.
-	// Default: half of the machine's memory.
+	// MemoryBytes bounds the memory of all queries, merges and caches together;
+	// half of the machine's memory is the most it counts for. A query that
+	// would exceed it fails with MEMORY_LIMIT_EXCEEDED. Default: 4 GiB.
 	MemoryBytes int64
 	// MaxStatements bounds the statements running at once; others wait.
 	// Default: 2 x GOMAXPROCS, at least 8.
@@ -104,21 +104,45 @@ func (e *Engine) boot(config Config) error {
 	e.lib.setSignalHandlersEnabled(0)
 	signals.restore()
 
-	arguments := []string{
-		// Without an explicit file the engine would read ./config.xml or
-		// /etc/clickhouse-local/config.xml, whatever they are.
-		"--config-file=" + filepath.Join(e.dir, "no-config.xml"),
-		"--logger.log=" + e.logFile(), "--log-level=warning", "--logger.size=10M", "--logger.count=2",
+	configFile, err := writeConfig(e.dir)
+	if err != nil {
+		return err
 	}
-	if config.MemoryBytes > 0 {
-		arguments = append(arguments, "--max_server_memory_usage="+strconv.FormatInt(config.MemoryBytes, 10))
-	} else {
-		arguments = append(arguments, "--max_server_memory_usage_to_ram_ratio=0.5")
-	}
-	if e.control, err = e.connect(arguments...); err != nil {
+	if e.control, err = e.connect(e.serverArguments(config, configFile)...); err != nil {
 		return fmt.Errorf("open ClickHouse storage %s: %w", e.dir, err)
 	}
 	return nil
+}
+
+// defaultMemory is enough to insert a hundred thousand rows/s with merges, and
+// leaves a small machine room for the rest of the process.
+const defaultMemory = 4 << 30
+
+// serverArguments are ClickHouse's server settings, which only the first
+// connection can give. libchdb sizes its thread pools by the machine (2 merge
+// threads on 2 cores), so they need nothing here.
+func (e *Engine) serverArguments(config Config, configFile string) []string {
+	memory := config.MemoryBytes
+	if memory <= 0 {
+		memory = defaultMemory
+	}
+	arguments := []string{
+		"--config-file=" + configFile,
+		"--logger.log=" + e.logFile(), "--log-level=warning", "--logger.size=10M", "--logger.count=2",
+		"--max_server_memory_usage_to_ram_ratio=0.5",
+	}
+	// The caches' own defaults, 5 GiB each, could fill the whole bound.
+	for setting, bytes := range map[string]int64{
+		"max_server_memory_usage":                  memory,
+		"merges_mutations_memory_usage_soft_limit": memory / 2,
+		"mark_cache_size":                          memory / 8,
+		"primary_index_cache_size":                 memory / 8,
+		"index_mark_cache_size":                    memory / 16,
+		"query_condition_cache_size":               memory / 64,
+	} {
+		arguments = append(arguments, "--"+setting+"="+strconv.FormatInt(bytes, 10))
+	}
+	return arguments
 }
 
 // logFile is where ClickHouse writes its warnings and errors.

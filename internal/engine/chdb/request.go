@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/pierrec/lz4/v4"
 )
 
 const (
@@ -88,7 +90,7 @@ func (q *request) take(name, value string) error {
 		// There are no users, quotas or sessions, and buffers have one size.
 		return nil
 	case "session_id", "session_timeout":
-		return badRequest("the embedded ClickHouse has no sessions (%s): leave the parameter out, or use an external ClickHouse server", name)
+		return badRequest("the embedded ClickHouse has no sessions (%s): leave the parameter out (clickhouse-connect: autogenerate_session_id=False), or use an external ClickHouse server", name)
 	case "role":
 		return badRequest("the embedded ClickHouse has no roles: leave the parameter out, or use an external ClickHouse server")
 	case "compress", "decompress":
@@ -147,8 +149,10 @@ func (q *request) readBody(r *http.Request, query string) error {
 			return badRequest("the body is not gzip, as Content-Encoding says: %v", err)
 		}
 		body = unzipped
+	case "lz4":
+		body = lz4.NewReader(r.Body)
 	default:
-		return badRequest("Content-Encoding %q is not supported by the embedded ClickHouse; use gzip or none", encoding)
+		return badRequest("Content-Encoding %q is not supported by the embedded ClickHouse; use gzip, lz4 or none", encoding)
 	}
 
 	head := make([]byte, 0, 1024)
