@@ -26,7 +26,7 @@ func TestKillLosesAndDoublesNothing(t *testing.T) {
 	t.Run("embedded", func(t *testing.T) { killUnderLoad(t) })
 	if addr := os.Getenv(enginetest.KafkaEnv); addr != "" {
 		t.Run("apache", func(t *testing.T) {
-			log := enginetest.ApacheLog(t)
+			log := enginetest.ApacheLog(t, addr)
 			killUnderLoad(t, "--kafka", log.Addr, "--topic-prefix", log.TopicPrefix)
 		})
 	}

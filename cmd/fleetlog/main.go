@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"github.com/fleetlog/fleetlog/cmd/fleetlog/sim"
 )
 
 // cli is the command line. Every flag can be set in three ways; the first one
@@ -21,7 +22,7 @@ type cli struct {
 	LogFormat string     `help:"How to log: text or json." enum:"text,json" default:"text"`
 
 	Run     runCommand     `cmd:"" help:"Run the platform: device gateway, log, processors, projections and API in one process."`
-	Sim     simCommand     `cmd:"" help:"Simulate a fleet of devices over MQTT against a running platform."`
+	Sim     sim.Command    `cmd:"" help:"Simulate a fleet of devices over MQTT against a running platform."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
@@ -47,15 +48,7 @@ func main() {
 // execute parses the command line and runs the command it names.
 func execute(ctx context.Context, args []string) error {
 	var c cli
-	parser, err := kong.New(&c,
-		kong.Name("fleetlog"),
-		kong.Description(description),
-		kong.DefaultEnvars("FLEETLOG"),
-		kong.UsageOnError(),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Configuration(loadConfig),
-		kong.BindTo(ctx, (*context.Context)(nil)),
-	)
+	parser, err := newParser(ctx, &c)
 	if err != nil {
 		return err
 	}
@@ -64,4 +57,16 @@ func execute(ctx context.Context, args []string) error {
 		return fmt.Errorf("%w; see 'fleetlog --help'", err)
 	}
 	return parsed.Run(newLogger(c.LogLevel, c.LogFormat))
+}
+
+func newParser(ctx context.Context, c *cli) (*kong.Kong, error) {
+	return kong.New(c,
+		kong.Name("fleetlog"),
+		kong.Description(description),
+		kong.DefaultEnvars("FLEETLOG"),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Configuration(loadConfig),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+	)
 }

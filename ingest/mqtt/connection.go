@@ -68,13 +68,12 @@ func (c *connection) serve(ctx context.Context) error {
 
 // finish closes the socket: after a graceful ending once all that is under way
 // is answered, else at once. Either way it returns only when nothing of the
-// connection is left with the log.
-func (c *connection) finish(why *ending) {
+// connection is left with the log, or ctx ends.
+func (c *connection) finish(ctx context.Context, why *ending) {
 	if !why.graceful {
 		_ = c.conn.Close()
 	}
-	// The log answers every append, be it with the failure that its own end is.
-	_ = c.window.Acquire(context.Background(), c.gateway.cfg.Inflight)
+	_ = c.window.Acquire(ctx, c.gateway.cfg.Inflight)
 	c.out.drained()
 	_ = c.conn.Close()
 }

@@ -77,22 +77,29 @@ func New(log *eventlog.Log, devices *registry.Registry, keys *device.MasterKey, 
 }
 
 // Serve accepts devices on the listeners until ctx ends; then it lets what is
-// under way be answered and returns nil when every connection is closed.
+// under way be answered, for as long as [eventlog.FlushTimeout] at most, and
+// returns nil when every connection is closed.
 func (g *Gateway) Serve(ctx context.Context, listeners ...net.Listener) error {
+	// Messages are appended under a context that outlives ctx: what was read is
+	// brought to its end, unless the log does not answer.
+	appending, giveUp := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer giveUp(nil)
 	var accepting, serving errgroup.Group
 	for _, listener := range listeners {
 		stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
 		defer stop()
-		accepting.Go(func() error { return g.accept(ctx, listener, &serving) })
+		accepting.Go(func() error { return g.accept(ctx, appending, listener, &serving) })
 	}
 	err := accepting.Wait()
 	g.dropAll()
+	patience := time.AfterFunc(eventlog.FlushTimeout, func() { giveUp(endShutdown) })
+	defer patience.Stop()
 	return errors.Join(err, serving.Wait())
 }
 
 // accept takes connections from one listener. A failure that may pass, such as
 // too many open files, is waited out.
-func (g *Gateway) accept(ctx context.Context, listener net.Listener, serving *errgroup.Group) error {
+func (g *Gateway) accept(ctx, appending context.Context, listener net.Listener, serving *errgroup.Group) error {
 	patience := backoff.NewExponentialBackOff()
 	patience.MaxInterval = time.Second
 	for {
@@ -121,7 +128,7 @@ func (g *Gateway) accept(ctx context.Context, listener net.Listener, serving *er
 		}
 		serving.Go(func() error {
 			defer g.places.Release(1)
-			g.serve(ctx, conn)
+			g.serve(appending, conn)
 			return nil
 		})
 	}
@@ -139,10 +146,8 @@ func (g *Gateway) serve(ctx context.Context, conn net.Conn) {
 		return
 	}
 	defer g.leave(c)
-	// Messages are appended under a context that shutdown leaves alone: what was
-	// read is brought to its end.
-	err := c.serve(context.WithoutCancel(ctx))
-	c.finish(endingOf(err))
+	err := c.serve(ctx)
+	c.finish(ctx, endingOf(err))
 	g.ended(err, conn, c)
 }
 

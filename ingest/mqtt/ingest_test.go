@@ -269,3 +269,22 @@ func TestPlainListenerStaysOnLoopback(t *testing.T) {
 		require.Error(t, err, addr)
 	}
 }
+
+// TestShutdownDoesNotWaitForADeadLog stops the gateway while the log takes
+// nothing any more and devices have messages under way.
+func TestShutdownDoesNotWaitForADeadLog(t *testing.T) {
+	broker, stopBroker := enginetest.StoppableLog(t)
+	s := newSite(t, broker, Config{Inflight: 4})
+	s.put("d", true)
+	c := s.connected("d")
+	c.write(publishPacket("devices/d/messages/events/", 1, "{}"))
+	require.Equal(t, []byte{0x40, 2, 0, 1}, c.read(4))
+	stopBroker()
+	for id := range uint16(10) {
+		c.write(publishPacket("devices/d/messages/events/", id+2, "{}"))
+	}
+	began := time.Now()
+	s.stop()
+	require.Less(t, time.Since(began), eventlog.FlushTimeout+3*time.Second)
+	c.closed()
+}

@@ -40,26 +40,35 @@ func EachLog(t *testing.T, run func(t *testing.T, log Log)) {
 	t.Helper()
 	t.Run("embedded", func(t *testing.T) { run(t, EmbeddedLog(t)) })
 	if addr := os.Getenv(KafkaEnv); addr != "" {
-		t.Run("apache", func(t *testing.T) { run(t, apacheLog(t, addr)) })
+		t.Run("apache", func(t *testing.T) { run(t, ApacheLog(t, addr)) })
 	}
 }
 
 // EmbeddedLog starts an embedded broker that lives as long as the test.
 func EmbeddedLog(t testing.TB) Log {
 	t.Helper()
+	log, _ := StoppableLog(t)
+	return log
+}
+
+// StoppableLog is EmbeddedLog with a way to take the broker away in mid-test.
+func StoppableLog(t testing.TB) (log Log, stop func()) {
+	t.Helper()
 	broker, err := kafka.Start(kafka.Options{
 		Addr: "127.0.0.1:0", DataDir: t.TempDir(), SyncWrites: true, Logger: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, broker.Close()) })
-	return Log{Addr: broker.Addr(), TopicPrefix: randomName() + "."}
+	stop = func() { require.NoError(t, broker.Close()) }
+	t.Cleanup(stop)
+	return Log{Addr: broker.Addr(), TopicPrefix: randomName() + "."}, stop
 }
 
 // cleanupTimeout bounds how long a test waits for the engine to take back what
 // was the test's.
 const cleanupTimeout = 30 * time.Second
 
-func apacheLog(t *testing.T, addr string) Log {
+// ApacheLog is a name space of its own on the Apache Kafka at the address.
+func ApacheLog(t *testing.T, addr string) Log {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(addr))
 	require.NoError(t, err)
