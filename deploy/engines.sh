@@ -48,7 +48,7 @@ trap 'exit 130' INT TERM HUP
 
 say "fetching $package (about 180 MB) ..."
 npm pack --silent --pack-destination "$work" "$package" >"$work/name" ||
-    stop "npm could not fetch $package. Check the network and npm's registry (npm config get registry), then run this again."
+    stop "npm could not fetch $package. Check the network and npm's registry (npm config get registry), then run this again; if there is no such package for your system, use an external ClickHouse: fleetlog run --clickhouse http://host:8123"
 tarball="$work/$(tail -n 1 "$work/name")"
 [ -s "$tarball" ] || stop "npm fetched nothing for $package. Run this again; if it persists, run: npm pack $package"
 
@@ -60,6 +60,6 @@ fi
 
 say "unpacking ..."
 tar -xzf "$tarball" -C "$work" package/libchdb.so ||
-    stop "the package could not be unpacked; it needs about 600 MB in $directory. Make room and run this again."
+    stop "the library could not be unpacked (tar's reason is above); it needs about 600 MB in $directory. Make room and run this again."
 mv "$work/package/libchdb.so" "$library"
 say "ClickHouse library $version is in place ($library)"

@@ -139,17 +139,41 @@ func TestTokenOfAPartNeverPutInPlaceIsReleased(t *testing.T) {
 	}
 }
 
-func TestRecordCutOffByPowerFailureSpoilsNoLaterOne(t *testing.T) {
-	dir := t.TempDir()
-	logs := filepath.Join(dir, "store", "abc", "abcdef", "deduplication_logs")
-	require.NoError(t, os.MkdirAll(logs, 0o700))
-	require.NoError(t, os.Mkdir(filepath.Join(filepath.Dir(logs), "all_1_4_1"), 0o700))
-	file := filepath.Join(logs, "deduplication_log_1.txt")
-	require.NoError(t, os.WriteFile(file, []byte("1\tall_1_1_0\ta\n1\tall_2_2_0\tb\n1\tall_3"), 0o600))
-	require.NoError(t, repairDeduplicationLogs(dir))
-	got, err := os.ReadFile(file)
-	require.NoError(t, err)
-	require.Equal(t, "1\tall_1_1_0\ta\n1\tall_2_2_0\tb\n", string(got), "cut, and nothing dropped: all_1_4_1 covers both")
+func TestRepairOfDeduplicationLogs(t *testing.T) {
+	for _, test := range []struct {
+		name, log string
+		parts     []string
+		want      string
+	}{
+		{"nothing to do", "1\tall_1_1_0\ta\n", []string{"all_1_1_0"}, "1\tall_1_1_0\ta\n"},
+		{"merged", "1\tall_2_2_0\ta\n", []string{"all_1_4_1"}, "1\tall_2_2_0\ta\n"},
+		{"mutated", "1\tall_2_2_0\ta\n", []string{"all_2_2_0_7"}, "1\tall_2_2_0\ta\n"},
+		{"missing", "1\tall_1_1_0\ta\n", []string{"tmp_insert_all_1_1_0"}, "1\tall_1_1_0\ta\n2\tall_1_1_0\ta\n"},
+		{"missing from its partition", "1\t202601_1_1_0\ta\n", []string{"202602_1_1_0"}, "1\t202601_1_1_0\ta\n2\t202601_1_1_0\ta\n"},
+		{"missing with two tokens", "1\tall_1_1_0\ta\n1\tall_2_2_0\tb\n1\tall_2_2_0\tc\n", []string{"all_1_1_0"},
+			"1\tall_1_1_0\ta\n1\tall_2_2_0\tb\n1\tall_2_2_0\tc\n2\tall_2_2_0\tc\n2\tall_2_2_0\tb\n"},
+		{"dropped", "1\tall_1_1_0\ta\n2\tall_1_1_0\ta\n", nil, "1\tall_1_1_0\ta\n2\tall_1_1_0\ta\n"},
+		{"cut off by a power failure", "1\tall_1_1_0\ta\n1\tall_2", []string{"all_1_1_0"}, "1\tall_1_1_0\ta\n"},
+		{"not a part", "1\tsomething\ta\n", nil, "1\tsomething\ta\n"},
+		{"not a record", "hello\n", nil, "hello\n"},
+		{"empty", "", nil, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			table := filepath.Join(dir, "store", "abc", "abcdef")
+			logs := filepath.Join(table, "deduplication_logs")
+			require.NoError(t, os.MkdirAll(logs, 0o700))
+			for _, part := range test.parts {
+				require.NoError(t, os.Mkdir(filepath.Join(table, part), 0o700))
+			}
+			file := filepath.Join(logs, "deduplication_log_1.txt")
+			require.NoError(t, os.WriteFile(file, []byte(test.log), 0o600))
+			require.NoError(t, repairDeduplicationLogs(dir))
+			got, err := os.ReadFile(file)
+			require.NoError(t, err)
+			require.Equal(t, test.want, string(got))
+		})
+	}
 }
 
 func TestDirectoryIsForOneProcess(t *testing.T) {

@@ -50,7 +50,8 @@ type Engine struct {
 	slots chan struct{}
 	// ids number the sessions, to tell their statements apart in
 	// system.processes.
-	ids atomic.Uint64
+	ids    atomic.Uint64
+	closed atomic.Bool
 
 	// control keeps the engine running between requests and carries KILL QUERY.
 	controlMu sync.Mutex
@@ -149,8 +150,12 @@ func (e *Engine) serverArguments(config Config, configFile string) []string {
 func (e *Engine) logFile() string { return filepath.Join(e.dir, "clickhouse.log") }
 
 // Close waits for running statements, closes the storage and lets another
-// Engine be opened. The library stays loaded.
+// Engine be opened. Statements that come later wait for their context's end.
+// The library stays loaded. A second Close does nothing.
 func (e *Engine) Close() error {
+	if e.closed.Swap(true) {
+		return nil
+	}
 	for range cap(e.slots) {
 		e.slots <- struct{}{}
 	}

@@ -275,3 +275,46 @@ func TestServeRefusesOtherThanLoopback(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorContains(t, engine.Serve(t.Context(), listener), "must listen on loopback")
 }
+
+// A streamed result is the same as one made at once: this is what puts a format
+// on the list.
+func TestStreamedFormatsNeedNoFrame(t *testing.T) {
+	engine, _ := startEngine(t)
+	const statement = "SELECT number, toString(number) AS s, number % 3 = 0 AS f FROM numbers(200000)"
+	read := func(result *answer, err error) string {
+		require.NoError(t, err)
+		defer result.close()
+		var text strings.Builder
+		for {
+			chunk, err := result.next()
+			if err == io.EOF {
+				return text.String()
+			}
+			require.NoError(t, err)
+			text.Write(chunk)
+		}
+	}
+	for format := range streamed {
+		t.Run(format, func(t *testing.T) {
+			s, err := engine.open(t.Context())
+			require.NoError(t, err)
+			defer engine.release(s)
+			query := statement
+			if format == "rawblob" || format == "lineasstring" {
+				query = "SELECT toString(number) FROM numbers(200000)"
+			}
+			formats := map[string]string{}
+			whole, err := s.run("SELECT name, lower(name) FROM system.formats FORMAT TSV", "TSV", nil)
+			for _, line := range strings.Split(strings.TrimSpace(read(whole, err)), "\n") {
+				name, lower, _ := strings.Cut(line, "\t")
+				formats[lower] = name
+			}
+			name := formats[format]
+			require.NotEmpty(t, name, "a format of this ClickHouse")
+			want, err := s.run(query, name, nil)
+			expected := read(want, err)
+			got, err := s.stream(query, name, nil)
+			require.True(t, expected == read(got, err))
+		})
+	}
+}

@@ -2,6 +2,7 @@ package chdb
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,8 +19,8 @@ import (
 // answered with success and ignored. ClickHouse does not check this when it
 // starts, so it is put right here, before the storage is opened.
 //
-// Both steps are done under the table's parts lock, so only the last record of
-// a table's log can be affected.
+// Both steps are done under the table's parts lock, so only the last part in a
+// table's log can be affected. It may have several records, one for each token.
 
 // repairDeduplicationLogs releases the tokens of parts that were never put in
 // place, for every table under dir.
@@ -58,7 +59,7 @@ func repairDeduplicationLog(logs string) error {
 			continue
 		}
 		lines := strings.Split(strings.TrimSuffix(string(whole), "\n"), "\n")
-		return releaseOrphan(lines[len(lines)-1], filepath.Dir(logs), names[len(names)-1])
+		return releaseOrphan(lines, filepath.Dir(logs), names[len(names)-1])
 	}
 	return nil
 }
@@ -78,37 +79,33 @@ func logFiles(logs string) ([]string, error) {
 	return names, nil
 }
 
-// releaseOrphan appends to log the record that drops the token of record, when
-// the part it names is not in the table's directory. A record is
+// releaseOrphan appends to log the records that drop the tokens of the last
+// part in records, when that part is not in the table's directory. A record is
 // operation TAB part TAB token; operation 1 adds, 2 drops
 // (MergeTreeDeduplicationLog.cpp).
-func releaseOrphan(record, table, log string) error {
-	fields := strings.SplitN(record, "\t", 3)
-	if len(fields) != 3 || fields[0] != "1" {
-		return nil
+func releaseOrphan(records []string, table, log string) error {
+	var name, drops string
+	for _, record := range slices.Backward(records) {
+		fields := strings.SplitN(record, "\t", 3)
+		if len(fields) != 3 || fields[0] != "1" || name != "" && fields[1] != name {
+			break
+		}
+		name = fields[1]
+		drops += "2\t" + name + "\t" + fields[2] + "\n"
 	}
-	part, ok := parsePart(fields[1])
+	last, ok := parsePart(name)
 	if !ok {
 		return nil
 	}
-	entries, err := os.ReadDir(table)
-	if err != nil {
+	if present, err := last.present(table); err != nil || present {
 		return err
-	}
-	for _, entry := range entries {
-		if present, ok := parsePart(entry.Name()); ok && present.covers(part) {
-			return nil
-		}
 	}
 	file, err := os.OpenFile(log, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(file, "2\t%s\t%s\n", fields[1], fields[2]); err != nil {
-		_ = file.Close()
-		return err
-	}
-	return file.Close()
+	_, err = file.WriteString(drops)
+	return errors.Join(err, file.Close())
 }
 
 // part is a range of blocks: the name of a part is
@@ -132,6 +129,21 @@ func parsePart(name string) (part, bool) {
 		numbers[i] = n
 	}
 	return part{fields[0], numbers[0], numbers[1]}, true
+}
+
+// present says that the part, or one it was merged into, is in the table's
+// directory.
+func (p part) present(table string) (bool, error) {
+	entries, err := os.ReadDir(table)
+	if err != nil {
+		return false, err
+	}
+	for _, entry := range entries {
+		if other, ok := parsePart(entry.Name()); ok && other.covers(p) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // covers says that the other part is this one or was merged into it.
