@@ -2,9 +2,10 @@
 // on a loopback port, with its records on disk. In go a listen address and a
 // directory; out comes an address that any Kafka client can use. It wraps
 // franz-go's kfake and keeps the promises kfake leaves to its owner: one
-// process per directory, compaction that survives being killed, retention that
-// never touches compacted topics, consumer offsets that never expire. With
-// SyncWrites an acknowledged record is on disk. It must never listen beyond the
+// process per directory, transactions and compaction that are whole even when
+// the process is killed amid them, retention that never touches compacted topics,
+// consumer offsets that never expire. With SyncWrites an acknowledged record is
+// on disk. It must never listen beyond the
 // host: the broker has no authentication.
 package kafka
 
@@ -21,7 +22,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // Options say where the broker listens and keeps its records.
@@ -48,11 +51,14 @@ type Options struct {
 // Broker is a running embedded broker.
 type Broker struct {
 	addr    string
+	dir     string
 	cluster *kfake.Cluster
+	journal *intents
 	lock    *os.File
 	stop    context.CancelFunc
 	upkeep  sync.WaitGroup
 	closed  sync.Once
+	logger  *slog.Logger
 }
 
 // ErrNotLoopback is returned for a listen address that others than this host
@@ -100,6 +106,13 @@ func start(opts Options, listen string, lock *os.File) (*Broker, error) {
 	if err := recoverCompaction(opts.DataDir); err != nil {
 		return nil, err
 	}
+	if err := settle(opts); err != nil {
+		return nil, err
+	}
+	journal, err := openIntents(opts)
+	if err != nil {
+		return nil, err
+	}
 	var gate *gatedListener
 	kopts := []kfake.Opt{
 		kfake.NumBrokers(1),
@@ -121,15 +134,16 @@ func start(opts Options, listen string, lock *os.File) (*Broker, error) {
 	}
 	cluster, err := kfake.NewCluster(kopts...)
 	if err != nil {
-		return nil, fmt.Errorf("start embedded Kafka broker on %s with %s: %w", opts.Addr, opts.DataDir, err)
+		return nil, errors.Join(fmt.Errorf("start embedded Kafka broker on %s with %s: %w", opts.Addr, opts.DataDir, err), journal.file.Close())
 	}
 	if err := compact(opts, cluster); err != nil {
 		cluster.Close()
-		return nil, err
+		return nil, errors.Join(err, journal.file.Close())
 	}
+	journal.watch(cluster)
 	gate.open()
 	ctx, stop := context.WithCancel(context.Background())
-	b := &Broker{addr: gate.Addr().String(), cluster: cluster, lock: lock, stop: stop}
+	b := &Broker{addr: gate.Addr().String(), dir: opts.DataDir, cluster: cluster, journal: journal, lock: lock, stop: stop, logger: opts.Logger}
 	b.upkeep.Go(func() { retain(ctx, b.addr, opts.RetentionEvery, opts.Logger) })
 	return b, nil
 }
@@ -144,10 +158,31 @@ func (b *Broker) Close() error {
 	b.closed.Do(func() {
 		b.stop()
 		b.upkeep.Wait()
+		settled, listErr := noOpenTransactions(b.addr)
 		b.cluster.Close()
-		err = b.lock.Close()
+		if settled {
+			err = os.WriteFile(filepath.Join(b.dir, cleanFile), nil, 0o600)
+		} else {
+			b.logger.Warn("embedded log closed with transactions open; the next start aborts them", "error", listErr)
+		}
+		err = errors.Join(err, b.journal.file.Close(), b.lock.Close())
 	})
 	return err
+}
+
+// closeTimeout bounds what Close asks the broker.
+const closeTimeout = 2 * time.Second
+
+func noOpenTransactions(addr string) (bool, error) {
+	client, err := kgo.NewClient(kgo.SeedBrokers(addr))
+	if err != nil {
+		return false, err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	open, err := kadm.NewClient(client).ListTransactions(ctx, nil, []string{"Ongoing"})
+	return err == nil && len(open) == 0, err
 }
 
 // logDir is the broker's own directory inside DataDir.

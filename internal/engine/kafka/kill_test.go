@@ -3,7 +3,6 @@ package kafka
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -138,16 +137,9 @@ func TestKillLeavesTransactionsWhole(t *testing.T) {
 	c.Close()
 	kills := 0
 	for done := false; !done; {
-		stop := rand.Int64N(60)
-		done = transactUntil(t, broker.addr, inputs, func(n int64, at string) {
-			if n == stop {
-				broker.kill()
-			}
-		})
+		done = transactUntil(t, broker, inputs, 1+rand.Int64N(20))
 		broker.kill()
-		if !done {
-			kills++
-		}
+		kills++
 		a := startBroker(t, dir)
 		checkWhole(t, a.Addr())
 		require.NoError(t, a.Close())
@@ -185,30 +177,25 @@ func checkWhole(t *testing.T, addr string) {
 }
 
 // transactUntil copies in to out-a and out-b, a few records a transaction, until
-// all are through (true) or the broker is gone (false).
-func transactUntil(t *testing.T, addr string, inputs int64, step func(n int64, at string)) bool {
+// all are through (true), or the broker is killed amid the given transaction
+// (false).
+func transactUntil(t *testing.T, broker child, inputs, killIn int64) bool {
 	t.Helper()
-	ctx := testContext(t)
-	s, err := kgo.NewGroupTransactSession(kgo.SeedBrokers(addr), kgo.ConsumerGroup("stage"), kgo.ConsumeTopics("in"),
+	ctx, cancel := context.WithCancel(testContext(t))
+	defer cancel()
+	s, err := kgo.NewGroupTransactSession(kgo.SeedBrokers(broker.addr), kgo.ConsumerGroup("stage"), kgo.ConsumeTopics("in"),
 		kgo.TransactionalID("stage"), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.ProducerLinger(0), kgo.RequestRetries(1), kgo.RecordRetries(1),
 		kgo.RetryTimeout(time.Second), kgo.MaxConcurrentFetches(1), kgo.FetchMaxWait(100*time.Millisecond))
 	require.NoError(t, err)
 	defer s.Close()
-	var n int64
-	for {
-		pollCtx, cancel := context.WithTimeout(ctx, 3*time.Second)
-		fetches := s.PollRecords(pollCtx, 3)
-		cancel()
-		if errors.Is(pollCtx.Err(), context.DeadlineExceeded) || fetches.Err() != nil {
+	for n := int64(1); ; n++ {
+		fetches := s.PollRecords(ctx, 3)
+		if ctx.Err() != nil {
 			return false
 		}
-		if fetches.NumRecords() == 0 {
-			continue
-		}
-		if s.Begin() != nil {
-			return false
-		}
+		require.NoError(t, fetches.Err())
+		require.NoError(t, s.Begin())
 		var last int64
 		fetches.EachRecord(func(r *kgo.Record) {
 			last = r.Offset
@@ -216,16 +203,16 @@ func transactUntil(t *testing.T, addr string, inputs int64, step func(n int64, a
 				s.Produce(ctx, &kgo.Record{Topic: topic, Value: r.Value}, func(*kgo.Record, error) {})
 			}
 		})
-		if err := s.Client().Flush(ctx); err != nil {
-			return false
+		if n == killIn {
+			// From the first append to some time after the end.
+			time.AfterFunc(time.Duration(rand.Int64N(int64(6*time.Millisecond))), func() {
+				broker.kill()
+				cancel()
+			})
 		}
-		n++
-		// Kill while the end is under way.
-		time.AfterFunc(time.Duration(rand.Int64N(int64(3*time.Millisecond))), func() { step(n, "end") })
-		endCtx, cancel := context.WithTimeout(ctx, 3*time.Second)
-		committed, err := s.End(endCtx, kgo.TryCommit)
-		cancel()
+		committed, err := s.End(ctx, kgo.TryCommit)
 		if err != nil {
+			require.Error(t, ctx.Err(), "%v", err)
 			return false
 		}
 		if committed && last == inputs-1 {
