@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	registering   = 16               // API calls at the same time
+	registering   = 64               // API calls at the same time
 	maxReplyBytes = 1 << 20          // what is read of an answer
 	callTimeout   = 10 * time.Second // of one API call
 	patience      = 30 * time.Second // with an API that is busy or starting
@@ -37,8 +37,13 @@ func newRegistrar(api, token string) *registrar {
 	}
 }
 
-// register returns the primary keys of the devices, in the order of their ids. It
-// creates the devices that don't exist.
+// Register returns the primary keys of the devices, in the order of their ids. It
+// creates the devices that don't exist, and waits half a minute for an API that is
+// busy or starting.
+func Register(ctx context.Context, api, token string, ids []string) ([][]byte, error) {
+	return newRegistrar(api, token).register(ctx, ids)
+}
+
 func (r *registrar) register(ctx context.Context, ids []string) ([][]byte, error) {
 	defer r.client.CloseIdleConnections()
 	keys := make([][]byte, len(ids))

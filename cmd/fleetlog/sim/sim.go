@@ -72,7 +72,7 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	for i := range ids {
 		ids[i] = fmt.Sprintf("%s-%04d", o.Prefix, i+1)
 	}
-	keys, err := newRegistrar(o.API, o.Token).register(ctx, ids)
+	keys, err := Register(ctx, o.API, o.Token, ids)
 	if err != nil {
 		return Summary{}, err
 	}
