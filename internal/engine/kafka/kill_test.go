@@ -124,7 +124,7 @@ func TestKillKeepsAcknowledgedRecords(t *testing.T) {
 // one topic and write two: what is committed must agree in both topics and in the
 // group's offset, and every input must come out once.
 func TestKillLeavesTransactionsWhole(t *testing.T) {
-	const inputs = 400
+	const inputs = 250
 	dir := t.TempDir()
 	broker := startChild(t, dir)
 	c := newClient(t, broker.addr)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // retain deletes expired records until ctx ends. kfake can do that itself, but
@@ -82,9 +83,13 @@ func retentions(ctx context.Context, admin *kadm.Client) (map[string]time.Durati
 		if c.Err != nil {
 			continue // deleted meanwhile
 		}
+		// The topic's own settings: kfake reports Kafka's default of 7 days
+		// where there is none.
 		values := map[string]string{}
 		for _, kv := range c.Configs {
-			values[kv.Key] = kv.MaybeValue()
+			if kv.Source == kmsg.ConfigSourceDynamicTopicConfig {
+				values[kv.Key] = kv.MaybeValue()
+			}
 		}
 		ms, err := strconv.ParseInt(values["retention.ms"], 10, 64)
 		if err != nil || ms < 0 || strings.Contains(values["cleanup.policy"], "compact") {
