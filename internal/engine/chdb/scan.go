@@ -222,6 +222,12 @@ func (s *scanner) next() token {
 		s.skipQuoted(c)
 	case c == '$' && s.skipHeredoc():
 		kind = literal
+	case bytes.HasPrefix(s.source[from:], []byte("‘")):
+		kind = literal
+		s.skipPast("’")
+	case bytes.HasPrefix(s.source[from:], []byte("“")):
+		kind = quoted
+		s.skipPast("”")
 	case isWordByte(c):
 		kind = word
 		for s.at < len(s.source) && isWordByte(s.source[s.at]) {
@@ -234,7 +240,7 @@ func (s *scanner) next() token {
 }
 
 func isWordByte(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '$' || c >= 0x80
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '$'
 }
 
 func (s *scanner) skipSpace() {
@@ -243,8 +249,11 @@ func (s *scanner) skipSpace() {
 		switch {
 		case strings.IndexByte(" \t\r\n\f\v\x00", left[0]) >= 0:
 			s.at++
-		case bytes.HasPrefix(left, []byte("--")), bytes.HasPrefix(left, []byte("# ")), bytes.HasPrefix(left, []byte("#!")):
-			s.skipPast("\n", 0)
+		case bytes.HasPrefix(left, []byte("\u00a0")): // no-break space
+			s.at += 2
+		case bytes.HasPrefix(left, []byte("--")), bytes.HasPrefix(left, []byte("//")),
+			bytes.HasPrefix(left, []byte("# ")), bytes.HasPrefix(left, []byte("#!")):
+			s.skipPast("\n")
 		case bytes.HasPrefix(left, []byte("/*")):
 			s.skipComment()
 		default:
@@ -253,12 +262,29 @@ func (s *scanner) skipSpace() {
 	}
 }
 
-// skipComment skips a block comment; ClickHouse's do not nest.
-func (s *scanner) skipComment() { s.skipPast("*/", 2) }
+// skipComment skips a block comment; ClickHouse's nest.
+func (s *scanner) skipComment() {
+	for depth := 0; s.at < len(s.source); {
+		switch left := s.source[s.at:]; {
+		case bytes.HasPrefix(left, []byte("/*")):
+			depth++
+			s.at += 2
+		case bytes.HasPrefix(left, []byte("*/")):
+			depth--
+			s.at += 2
+			if depth == 0 {
+				return
+			}
+		default:
+			s.at++
+		}
+	}
+}
 
-func (s *scanner) skipPast(mark string, offset int) {
-	if i := bytes.Index(s.source[s.at+offset:], []byte(mark)); i >= 0 {
-		s.at += offset + i + len(mark)
+// skipPast skips to behind a mark, or to the end without one.
+func (s *scanner) skipPast(mark string) {
+	if i := bytes.Index(s.source[s.at:], []byte(mark)); i >= 0 {
+		s.at += i + len(mark)
 	} else {
 		s.at = len(s.source)
 	}
