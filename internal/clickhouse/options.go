@@ -31,7 +31,7 @@ func options(cfg Config) (clickhouse.Options, error) {
 	opts := clickhouse.Options{
 		Protocol: clickhouse.HTTP,
 		// One client-side name for Fleetlog in system.query_log.
-		ClientInfo: clickhouse.ClientInfo{Products: []struct{ Name, Version string }{{Name: "fleetlog"}}},
+		ClientInfo:   clickhouse.ClientInfo{Products: []struct{ Name, Version string }{{Name: "fleetlog"}}},
 		DialTimeout:  dialTimeout,
 		ReadTimeout:  answerTimeout,
 		MaxOpenConns: maxConns,
