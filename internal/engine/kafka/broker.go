@@ -195,6 +195,8 @@ func brokerConfigs() map[string]string {
 	return map[string]string{
 		"default.replication.factor": "1",
 		"message.max.bytes":          strconv.Itoa(4 << 20),
+		// kfake reads whole segments when it starts, one per partition at a time.
+		"log.segment.bytes": strconv.Itoa(64 << 20),
 		// A topic without retention.ms of its own keeps its records. kfake would
 		// else delete week-old records from compacted topics too.
 		"log.retention.ms": "-1",

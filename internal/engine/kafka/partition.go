@@ -184,7 +184,8 @@ func eachBatch(r io.ReadSeeker, size int64, check bool, see func(head, records [
 		}
 		body := length - batchHead
 		var records []byte
-		if check || attributes(head)&controlBit != 0 {
+		switch {
+		case check || attributes(head)&controlBit != 0:
 			records = make([]byte, body)
 			if _, err := io.ReadFull(in, records); err != nil {
 				return err
@@ -193,9 +194,9 @@ func eachBatch(r io.ReadSeeker, size int64, check bool, see func(head, records [
 			if crc != binary.BigEndian.Uint32(head[17:]) {
 				return nil
 			}
-		} else if body <= int64(in.Buffered()) {
+		case body <= int64(in.Buffered()):
 			_, _ = in.Discard(int(body)) // it is in the buffer
-		} else {
+		default:
 			if _, err := r.Seek(*whole+length, io.SeekStart); err != nil {
 				return err
 			}
