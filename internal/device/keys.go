@@ -73,3 +73,10 @@ func (m *MasterKey) groupKey(tenant, slot string) []byte {
 	fmt.Fprintf(mac, "tenant/%s/enrollmentGroups/SAS-IoT-Devices/%s", tenant, slot)
 	return mac.Sum(nil)
 }
+
+// IDScope names the tenant to the device provisioning service. It is no secret.
+func (m *MasterKey) IDScope(tenant string) string {
+	mac := hmac.New(sha512.New, m.secret)
+	fmt.Fprintf(mac, "tenant/%s/idScope", tenant)
+	return fmt.Sprintf("0ne%08X", mac.Sum(nil)[:4])
+}

@@ -37,8 +37,8 @@ type Device struct {
 	Etag string `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
 	// At most 148 characters; the id when not given.
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	// Id of the device template; empty means unassigned.
-	Template string `protobuf:"bytes,4,opt,name=template,proto3" json:"template,omitempty"`
+	// Id of the device template; not there when the device is unassigned.
+	Template *string `protobuf:"bytes,4,opt,name=template,proto3,oneof" json:"template,omitempty"`
 	// False blocks the device: it can neither connect nor send. True when not given.
 	Enabled *bool `protobuf:"varint,5,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
 	// Read-only: the device has completed provisioning.
@@ -102,8 +102,8 @@ func (x *Device) GetDisplayName() string {
 }
 
 func (x *Device) GetTemplate() string {
-	if x != nil {
-		return x.Template
+	if x != nil && x.Template != nil {
+		return *x.Template
 	}
 	return ""
 }
@@ -299,10 +299,10 @@ func (x *ListDevicesRequest) GetPageToken() string {
 type ListDevicesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Value []*Device              `protobuf:"bytes,1,rep,name=value,proto3" json:"value,omitempty"`
-	// URL of the next page; empty on the last one.
-	NextLink string `protobuf:"bytes,2,opt,name=next_link,json=nextLink,proto3" json:"next_link,omitempty"`
-	// Token of the next page, for gRPC callers; empty on the last one.
-	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// URL of the next page; not there on the last one.
+	NextLink *string `protobuf:"bytes,2,opt,name=next_link,json=nextLink,proto3,oneof" json:"next_link,omitempty"`
+	// Token of the next page, for gRPC callers; not there on the last one.
+	NextPageToken *string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3,oneof" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -345,15 +345,15 @@ func (x *ListDevicesResponse) GetValue() []*Device {
 }
 
 func (x *ListDevicesResponse) GetNextLink() string {
-	if x != nil {
-		return x.NextLink
+	if x != nil && x.NextLink != nil {
+		return *x.NextLink
 	}
 	return ""
 }
 
 func (x *ListDevicesResponse) GetNextPageToken() string {
-	if x != nil {
-		return x.NextPageToken
+	if x != nil && x.NextPageToken != nil {
+		return *x.NextPageToken
 	}
 	return ""
 }
@@ -710,16 +710,17 @@ var File_fleetlog_api_v1_devices_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_devices_proto_rawDesc = "" +
 	"\n" +
-	"\x1dfleetlog/api/v1/devices.proto\x12\x0ffleetlog.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a.protoc-gen-openapiv2/options/annotations.proto\"\xfc\x01\n" +
+	"\x1dfleetlog/api/v1/devices.proto\x12\x0ffleetlog.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a.protoc-gen-openapiv2/options/annotations.proto\"\x8e\x02\n" +
 	"\x06Device\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04etag\x18\x02 \x01(\tR\x04etag\x12!\n" +
-	"\fdisplay_name\x18\x03 \x01(\tR\vdisplayName\x12\x1a\n" +
-	"\btemplate\x18\x04 \x01(\tR\btemplate\x12\x1d\n" +
-	"\aenabled\x18\x05 \x01(\bH\x00R\aenabled\x88\x01\x01\x12 \n" +
+	"\fdisplay_name\x18\x03 \x01(\tR\vdisplayName\x12\x1f\n" +
+	"\btemplate\x18\x04 \x01(\tH\x00R\btemplate\x88\x01\x01\x12\x1d\n" +
+	"\aenabled\x18\x05 \x01(\bH\x01R\aenabled\x88\x01\x01\x12 \n" +
 	"\vprovisioned\x18\x06 \x01(\bR\vprovisioned\x12\x1c\n" +
 	"\tsimulated\x18\a \x01(\bR\tsimulated\x12$\n" +
-	"\rorganizations\x18\b \x03(\tR\rorganizationsB\n" +
+	"\rorganizations\x18\b \x03(\tR\rorganizationsB\v\n" +
+	"\t_templateB\n" +
 	"\n" +
 	"\b_enabled\"\xeb\x02\n" +
 	"\vDevicePatch\x12\x17\n" +
@@ -743,11 +744,14 @@ const file_fleetlog_api_v1_devices_proto_rawDesc = "" +
 	"\x12ListDevicesRequest\x12 \n" +
 	"\vmaxpagesize\x18\x01 \x01(\x05R\vmaxpagesize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"\x89\x01\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\xb5\x01\n" +
 	"\x13ListDevicesResponse\x12-\n" +
-	"\x05value\x18\x01 \x03(\v2\x17.fleetlog.api.v1.DeviceR\x05value\x12\x1b\n" +
-	"\tnext_link\x18\x02 \x01(\tR\bnextLink\x12&\n" +
-	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"/\n" +
+	"\x05value\x18\x01 \x03(\v2\x17.fleetlog.api.v1.DeviceR\x05value\x12 \n" +
+	"\tnext_link\x18\x02 \x01(\tH\x00R\bnextLink\x88\x01\x01\x12+\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tH\x01R\rnextPageToken\x88\x01\x01B\f\n" +
+	"\n" +
+	"_next_linkB\x12\n" +
+	"\x10_next_page_token\"/\n" +
 	"\x10GetDeviceRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\"`\n" +
 	"\x10PutDeviceRequest\x12\x1b\n" +
@@ -838,6 +842,7 @@ func file_fleetlog_api_v1_devices_proto_init() {
 	}
 	file_fleetlog_api_v1_devices_proto_msgTypes[0].OneofWrappers = []any{}
 	file_fleetlog_api_v1_devices_proto_msgTypes[1].OneofWrappers = []any{}
+	file_fleetlog_api_v1_devices_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

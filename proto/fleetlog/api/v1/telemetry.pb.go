@@ -309,10 +309,10 @@ func (x *ListTelemetryRequest) GetPageToken() string {
 type ListTelemetryResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Value []*TelemetryRow        `protobuf:"bytes,1,rep,name=value,proto3" json:"value,omitempty"`
-	// URL of the next page; empty on the last one.
-	NextLink string `protobuf:"bytes,2,opt,name=next_link,json=nextLink,proto3" json:"next_link,omitempty"`
-	// Token of the next page, for gRPC callers; empty on the last one.
-	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// URL of the next page; not there on the last one.
+	NextLink *string `protobuf:"bytes,2,opt,name=next_link,json=nextLink,proto3,oneof" json:"next_link,omitempty"`
+	// Token of the next page, for gRPC callers; not there on the last one.
+	NextPageToken *string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3,oneof" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -355,15 +355,15 @@ func (x *ListTelemetryResponse) GetValue() []*TelemetryRow {
 }
 
 func (x *ListTelemetryResponse) GetNextLink() string {
-	if x != nil {
-		return x.NextLink
+	if x != nil && x.NextLink != nil {
+		return *x.NextLink
 	}
 	return ""
 }
 
 func (x *ListTelemetryResponse) GetNextPageToken() string {
-	if x != nil {
-		return x.NextPageToken
+	if x != nil && x.NextPageToken != nil {
+		return *x.NextPageToken
 	}
 	return ""
 }
@@ -445,11 +445,14 @@ const file_fleetlog_api_v1_telemetry_proto_rawDesc = "" +
 	"aggregates\x12 \n" +
 	"\vmaxpagesize\x18\a \x01(\x05R\vmaxpagesize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\b \x01(\tR\tpageToken\"\x91\x01\n" +
+	"page_token\x18\b \x01(\tR\tpageToken\"\xbd\x01\n" +
 	"\x15ListTelemetryResponse\x123\n" +
-	"\x05value\x18\x01 \x03(\v2\x1d.fleetlog.api.v1.TelemetryRowR\x05value\x12\x1b\n" +
-	"\tnext_link\x18\x02 \x01(\tR\bnextLink\x12&\n" +
-	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"y\n" +
+	"\x05value\x18\x01 \x03(\v2\x1d.fleetlog.api.v1.TelemetryRowR\x05value\x12 \n" +
+	"\tnext_link\x18\x02 \x01(\tH\x00R\bnextLink\x88\x01\x01\x12+\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tH\x01R\rnextPageToken\x88\x01\x01B\f\n" +
+	"\n" +
+	"_next_linkB\x12\n" +
+	"\x10_next_page_token\"y\n" +
 	"\fTelemetryRow\x128\n" +
 	"\ttimestamp\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x12/\n" +
 	"\x06values\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x06values*\xb0\x01\n" +
@@ -516,6 +519,7 @@ func file_fleetlog_api_v1_telemetry_proto_init() {
 	if File_fleetlog_api_v1_telemetry_proto != nil {
 		return
 	}
+	file_fleetlog_api_v1_telemetry_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -30,7 +30,9 @@ const (
 // TelemetryService answers questions about what devices sent. "Latest" is by
 // event time, ties by log offset, never by arrival.
 type TelemetryServiceClient interface {
-	// GetLatestTelemetry reads the last value a device sent under a name.
+	// GetLatestTelemetry reads the last value a device sent under a name. A device
+	// that never sent it is not found, with a message that tells this from a device
+	// that does not exist.
 	GetLatestTelemetry(ctx context.Context, in *GetLatestTelemetryRequest, opts ...grpc.CallOption) (*TelemetryValue, error)
 	// ListTelemetry reads a device's telemetry over a span of time, raw or
 	// aggregated into windows, newest first.
@@ -72,7 +74,9 @@ func (c *telemetryServiceClient) ListTelemetry(ctx context.Context, in *ListTele
 // TelemetryService answers questions about what devices sent. "Latest" is by
 // event time, ties by log offset, never by arrival.
 type TelemetryServiceServer interface {
-	// GetLatestTelemetry reads the last value a device sent under a name.
+	// GetLatestTelemetry reads the last value a device sent under a name. A device
+	// that never sent it is not found, with a message that tells this from a device
+	// that does not exist.
 	GetLatestTelemetry(context.Context, *GetLatestTelemetryRequest) (*TelemetryValue, error)
 	// ListTelemetry reads a device's telemetry over a span of time, raw or
 	// aggregated into windows, newest first.

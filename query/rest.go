@@ -1,0 +1,200 @@
+package query
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fleetlog/fleetlog/internal/eventlog"
+	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// urlKey carries the REST request's URL to the service, for nextLink.
+const urlKey = "x-fleetlog-url"
+
+// handler is everything that answers HTTP.
+func (s *Server) handler(ctx context.Context, inside *bufconn.Listener) (http.Handler, *grpc.ClientConn, error) {
+	conn, err := grpc.NewClient("passthrough:///within",
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return inside.DialContext(ctx) }),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)),
+	)
+	if err != nil {
+		return nil, nil, fmt.Errorf("connect REST to gRPC: %w", err)
+	}
+	gateway := runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{
+			MarshalOptions:   protojson.MarshalOptions{EmitDefaultValues: true},
+			UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: false},
+		}),
+		runtime.WithIncomingHeaderMatcher(incomingHeader),
+		runtime.WithOutgoingHeaderMatcher(outgoingHeader),
+		runtime.WithMetadata(func(_ context.Context, r *http.Request) metadata.MD {
+			return metadata.Pairs(urlKey, requestURL(r).String())
+		}),
+		runtime.WithForwardResponseOption(noContent),
+		runtime.WithErrorHandler(writeError),
+		runtime.WithRoutingErrorHandler(routingError),
+	)
+	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
+		apiv1.RegisterDeviceServiceHandler, apiv1.RegisterTelemetryServiceHandler,
+	} {
+		if err := register(ctx, gateway, conn); err != nil {
+			return nil, nil, fmt.Errorf("register REST: %w", err)
+		}
+	}
+	return hardened(s.pages(gateway)), conn, nil
+}
+
+// incomingHeader lets preconditions through beside what grpc-gateway passes on.
+func incomingHeader(name string) (string, bool) {
+	switch textproto.CanonicalMIMEHeaderKey(name) {
+	case "If-Match", "If-None-Match":
+		return strings.ToLower(name), true
+	case http.CanonicalHeaderKey(urlKey): // ours alone
+		return "", false
+	}
+	return runtime.DefaultHeaderMatcher(name)
+}
+
+func outgoingHeader(name string) (string, bool) {
+	switch name {
+	case "etag":
+		return "ETag", true
+	case requestIDKey:
+		return requestIDKey, true
+	}
+	return "", false
+}
+
+// requestURL is the address the caller used, as far as it can be known.
+func requestURL(r *http.Request) *url.URL {
+	u := *r.URL
+	u.Scheme, u.Host = "http", r.Host
+	if r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" {
+		u.Scheme = "https"
+	}
+	return &u
+}
+
+// nextLink is the caller's own URL with another page token; nil for a gRPC call,
+// which has no URL.
+func nextLink(ctx context.Context, token string) *string {
+	u, err := url.Parse(first(ctx, urlKey))
+	if err != nil || u.Host == "" {
+		return nil
+	}
+	q := u.Query()
+	q.Del("page_token")
+	q.Set("pageToken", token)
+	u.RawQuery = q.Encode()
+	return proto.String(u.String())
+}
+
+// noContent answers 204 where there is nothing to say.
+func noContent(_ context.Context, w http.ResponseWriter, m proto.Message) error {
+	if _, empty := m.(*emptypb.Empty); empty {
+		w.Header().Del("Content-Type")
+		w.WriteHeader(http.StatusNoContent)
+	}
+	return nil
+}
+
+// errorBody is IoT Central's error.
+type errorBody struct {
+	Error struct {
+		Code      string `json:"code"`
+		Message   string `json:"message"`
+		RequestID string `json:"requestId"`
+		Time      string `json:"time"`
+	} `json:"error"`
+}
+
+func writeError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
+	id := ""
+	if md, ok := runtime.ServerMetadataFromContext(ctx); ok {
+		if v := md.HeaderMD.Get(requestIDKey); len(v) > 0 {
+			id = v[0]
+		}
+	}
+	st := status.Convert(err)
+	rest := toREST(st.Code())
+	message := st.Message()
+	if strings.Contains(message, "http: request body too large") {
+		rest = restError{http.StatusRequestEntityTooLarge, "PayloadTooLarge"}
+		message = fmt.Sprintf("the request body is too large: send at most %d bytes", maxRequestBytes)
+	}
+	// What protojson says of a body begins with its own name.
+	if detail, ok := strings.CutPrefix(message, "proto:"); ok {
+		message = "the request body is not what this call takes: " + strings.TrimSpace(strings.ReplaceAll(detail, "\u00a0", " "))
+	}
+	answerError(w, rest, message, id)
+}
+
+func routingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
+	switch code {
+	case http.StatusNotFound:
+		answerError(w, toREST(codes.NotFound), fmt.Sprintf("there is no %s; the API is described at /docs", r.URL.Path), "")
+	case http.StatusMethodNotAllowed:
+		answerError(w, toREST(codes.Unimplemented), fmt.Sprintf("%s does not take %s; the API is described at /docs", r.URL.Path, r.Method), "")
+	default:
+		answerError(w, toREST(codes.InvalidArgument), "the path is not well-formed", "")
+	}
+}
+
+func answerError(w http.ResponseWriter, rest restError, message, id string) {
+	if id == "" {
+		id = eventlog.NewID()
+	}
+	var body errorBody
+	body.Error.Code, body.Error.Message, body.Error.RequestID = rest.code, message, id
+	body.Error.Time = time.Now().UTC().Format(time.RFC3339)
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set(requestIDKey, id)
+	if rest.status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", `Bearer realm="fleetlog"`)
+	}
+	w.WriteHeader(rest.status)
+	_ = json.NewEncoder(w).Encode(body) // the caller may be gone
+}
+
+// hardened bounds bodies and sets the headers every answer has.
+func hardened(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-store")
+		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'")
+		if r.TLS != nil {
+			h.Set("Strict-Transport-Security", "max-age=31536000")
+		}
+		if hasBody := r.ContentLength != 0 && slices.Contains([]string{http.MethodPut, http.MethodPost, http.MethodPatch}, r.Method); hasBody {
+			if kind := r.Header.Get("Content-Type"); kind != "" && !strings.HasPrefix(kind, "application/json") && !strings.HasPrefix(kind, "application/merge-patch+json") {
+				answerError(w, restError{http.StatusUnsupportedMediaType, "UnsupportedMediaType"}, "send JSON, with Content-Type: application/json", "")
+				return
+			}
+			r.Body = http.MaxBytesReader(w, r.Body, maxRequestBytes)
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,125 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/fleetlog/fleetlog/internal/access"
+	"github.com/fleetlog/fleetlog/internal/clickhouse"
+	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/registry"
+	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/test/bufconn"
+)
+
+// Deps is what the API answers from. All fields are needed.
+type Deps struct {
+	Registry   *registry.Registry
+	Keys       *device.MasterKey
+	Tokens     *access.Tokens
+	ClickHouse *clickhouse.Conn
+	// Metrics are served at /metrics; the API's own are among them.
+	Metrics *prometheus.Registry
+	// Ready names the parts of the platform and tells which of them is not ready.
+	Ready  map[string]func(context.Context) error
+	Logger *slog.Logger
+}
+
+const (
+	// maxRequestBytes bounds a request's body, REST or gRPC.
+	maxRequestBytes = 1 << 20
+	// stopTimeout bounds how long calls may go on after a stop.
+	stopTimeout = 5 * time.Second
+)
+
+// Server is the API on its two ports.
+type Server struct {
+	deps   Deps
+	grpc   *grpc.Server
+	health *health.Server
+}
+
+// NewServer builds the services; Serve opens them.
+func NewServer(deps Deps) *Server {
+	s := &Server{deps: deps, health: health.NewServer()}
+	s.grpc = grpc.NewServer(
+		grpc.MaxRecvMsgSize(maxRequestBytes),
+		grpc.MaxConcurrentStreams(1000),
+		grpc.ConnectionTimeout(10*time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 30 * time.Minute, Time: 2 * time.Minute}),
+		grpc.ChainUnaryInterceptor(newObserver(deps.Metrics, deps.Logger).unary, authenticate(deps.Tokens)),
+		grpc.ChainStreamInterceptor(authenticateStream(deps.Tokens)),
+	)
+	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{registry: deps.Registry, keys: deps.Keys})
+	apiv1.RegisterTelemetryServiceServer(s.grpc, &telemetryService{registry: deps.Registry, db: deps.ClickHouse})
+	healthv1.RegisterHealthServer(s.grpc, s.health)
+	reflection.Register(s.grpc)
+	return s
+}
+
+// Serve answers REST on one listener and gRPC on the other until ctx ends; then
+// it lets calls finish for five seconds and returns nil. It closes the
+// listeners.
+func (s *Server) Serve(ctx context.Context, rest, rpc net.Listener) error {
+	// REST calls go through the same gRPC server, over memory: one door, one set
+	// of checks.
+	inside := bufconn.Listen(1 << 20)
+	handler, conn, err := s.handler(ctx, inside)
+	if err != nil {
+		return errors.Join(err, rest.Close(), rpc.Close())
+	}
+	web := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+	}
+	var serving errgroup.Group
+	failed := make(chan struct{}, 3)
+	run := func(name string, serve func() error) {
+		serving.Go(func() error {
+			defer func() { failed <- struct{}{} }()
+			if err := serve(); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	run("gRPC", func() error { return s.grpc.Serve(rpc) })
+	run("gRPC within", func() error { return s.grpc.Serve(inside) })
+	run("REST", func() error { return web.Serve(rest) })
+	select {
+	case <-ctx.Done():
+	case <-failed:
+	}
+	s.health.Shutdown()
+	err = s.stop(context.WithoutCancel(ctx), web)
+	return errors.Join(err, conn.Close(), serving.Wait())
+}
+
+// stop ends REST first: its calls need the gRPC server.
+func (s *Server) stop(ctx context.Context, web *http.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	err := web.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = web.Close()
+	}
+	force := context.AfterFunc(ctx, s.grpc.Stop)
+	defer force()
+	s.grpc.GracefulStop()
+	return err
+}

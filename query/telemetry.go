@@ -1,0 +1,184 @@
+package query
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/fleetlog/fleetlog/internal/access"
+	chconn "github.com/fleetlog/fleetlog/internal/clickhouse"
+	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/registry"
+	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// Bounds of one query, enforced by ClickHouse.
+const (
+	maxQueryTime  = 20 * time.Second
+	maxQueryBytes = 2 << 30 // of memory
+)
+
+// telemetryService answers from the telemetry table.
+type telemetryService struct {
+	apiv1.UnimplementedTelemetryServiceServer
+	registry *registry.Registry
+	db       *chconn.Conn
+}
+
+func (s *telemetryService) GetLatestTelemetry(ctx context.Context, req *apiv1.GetLatestTelemetryRequest) (*apiv1.TelemetryValue, error) {
+	tenant, err := s.tenantOf(ctx, req.GetDeviceId())
+	if err != nil {
+		return nil, err
+	}
+	p, err := planLatest(tenant, req.GetDeviceId(), req.GetName())
+	if err != nil {
+		return nil, err
+	}
+	var found *apiv1.TelemetryValue
+	err = s.query(ctx, p, func(rows driver.Rows) error {
+		var at time.Time
+		var value *string
+		if err := rows.Scan(&at, &value); err != nil {
+			return err
+		}
+		v, err := jsonValue(value)
+		found = &apiv1.TelemetryValue{Timestamp: timestamppb.New(at), Value: v}
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, toStatus(err)
+	case found == nil:
+		return nil, notFound("device %q has never sent telemetry %q", req.GetDeviceId(), req.GetName())
+	}
+	return found, nil
+}
+
+func (s *telemetryService) ListTelemetry(ctx context.Context, req *apiv1.ListTelemetryRequest) (*apiv1.ListTelemetryResponse, error) {
+	tenant, err := s.tenantOf(ctx, req.GetDeviceId())
+	if err != nil {
+		return nil, err
+	}
+	p, at, err := planList(tenant, req, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	resp := &apiv1.ListTelemetryResponse{}
+	more := false
+	err = s.query(ctx, p, func(rows driver.Rows) error {
+		if more = len(resp.GetValue()) == p.size; more {
+			return nil
+		}
+		row, err := p.scan(rows, &at)
+		resp.Value = append(resp.Value, row)
+		return err
+	})
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	if more {
+		token := encodeToken(at)
+		resp.NextPageToken, resp.NextLink = &token, nextLink(ctx, token)
+	}
+	return resp, nil
+}
+
+// tenantOf is the caller's tenant, once it is clear that it has the device.
+func (s *telemetryService) tenantOf(ctx context.Context, deviceID string) (string, error) {
+	p, err := access.FromContext(ctx)
+	if err == nil {
+		err = s.registry.Ready()
+	}
+	if err != nil {
+		return "", toStatus(err)
+	}
+	if err := device.ValidateID(deviceID); err != nil {
+		return "", badRequest("%s", err)
+	}
+	if s.registry.Get(p.Tenant, deviceID) == nil {
+		return "", notFound("device %q does not exist", deviceID)
+	}
+	return p.Tenant, nil
+}
+
+// query runs the plan within the bounds and calls each for every row. When the
+// caller goes away ClickHouse stops.
+func (s *telemetryService) query(ctx context.Context, p plan, each func(driver.Rows) error) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, maxQueryTime+time.Second)
+	defer cancel()
+	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(p.parameters), clickhouse.WithSettings(clickhouse.Settings{
+		"max_execution_time": int(maxQueryTime.Seconds()), "max_memory_usage": maxQueryBytes,
+		// The default window of one server thread a core suits a warehouse; a
+		// question about one device reads little.
+		"max_threads": 2, "optimize_read_in_order": 1,
+	}))
+	rows, err := s.db.Query(ctx, p.sql)
+	if err != nil {
+		return fmt.Errorf("query telemetry: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		if err := each(rows); err != nil {
+			return fmt.Errorf("read telemetry: %w", err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("query telemetry: %w", err)
+	}
+	return nil
+}
+
+// scan reads a row and notes where it stands.
+func (p plan) scan(rows driver.Rows, at *telemetryToken) (*apiv1.TelemetryRow, error) {
+	var texts []*string
+	var when time.Time
+	if p.windowed {
+		if err := rows.Scan(&at.Before, &texts); err != nil {
+			return nil, err
+		}
+		when = time.UnixMilli(at.Before)
+	} else {
+		if err := rows.Scan(&when, &at.Partition, &at.Offset, &texts); err != nil {
+			return nil, err
+		}
+		at.Before = when.UnixMilli()
+	}
+	values, err := p.values(texts)
+	return &apiv1.TelemetryRow{Timestamp: timestamppb.New(when), Values: values}, err
+}
+
+// values gives each text its name; without names the one text is the whole body.
+func (p plan) values(texts []*string) (*structpb.Struct, error) {
+	if p.names == nil {
+		whole, err := jsonValue(texts[0])
+		return whole.GetStructValue(), err
+	}
+	values := &structpb.Struct{Fields: make(map[string]*structpb.Value, len(texts))}
+	for i, text := range texts {
+		if text == nil || *text == "null" {
+			continue
+		}
+		v, err := jsonValue(text)
+		if err != nil {
+			return nil, err
+		}
+		values.Fields[p.names[i]] = v
+	}
+	return values, nil
+}
+
+func jsonValue(text *string) (*structpb.Value, error) {
+	var v any
+	if text != nil {
+		if err := json.Unmarshal([]byte(*text), &v); err != nil {
+			return nil, fmt.Errorf("value of telemetry: %w", err)
+		}
+	}
+	return structpb.NewValue(v)
+}
