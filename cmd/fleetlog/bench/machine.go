@@ -12,24 +12,24 @@ import (
 )
 
 // machineFacts says on what and with what the figures came about.
-func machineFacts() string {
+func machineFacts(ctx context.Context) string {
 	lines := []string{
 		fmt.Sprintf("- %s, %d × %s, %s", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), cpuModel(), memory()),
-		fmt.Sprintf("- %s, %s, %s", kernel(), runtime.Version(), mosquittoVersion()),
+		fmt.Sprintf("- %s, %s, %s", kernel(), runtime.Version(), mosquittoVersion(ctx)),
 		"- `go run ./cmd/fleetlog/bench " + strings.Join(os.Args[1:], " ") + "`, load generator on the same cores",
 	}
 	limit, err := raiseFileLimit()
 	if err != nil {
 		lines = append(lines, fmt.Sprintf("- open files: %v", err))
 	} else {
-		lines = append(lines, fmt.Sprintf("- open files: %s a process", thousands(int64(limit)))) //nolint:gosec // a limit fits
+		lines = append(lines, fmt.Sprintf("- open files: %s a process", thousands(int64(limit))))
 	}
 	return strings.ReplaceAll(strings.Join(lines, "\n"), "bench `", "bench`")
 }
 
 // field reads the value of a line like `model name : …` in /proc.
 func field(path, name string) string {
-	text, err := os.ReadFile(path) //nolint:gosec // in /proc
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return ""
 	}
@@ -59,8 +59,8 @@ func kernel() string {
 	return "Linux " + strings.TrimSpace(string(release))
 }
 
-func mosquittoVersion() string {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+func mosquittoVersion(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	// It prints its help with a status other than 0.
 	out, _ := exec.CommandContext(ctx, mosquittoPath(), "-h").Output()
@@ -100,5 +100,5 @@ func connectionLimit() int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return 1000
 	}
-	return int(min(limit.Cur, 1<<20)) - others //nolint:gosec // at most 1<<20
+	return int(min(limit.Cur, 1<<20)) - others
 }

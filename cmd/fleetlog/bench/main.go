@@ -113,7 +113,7 @@ func (s settings) main(ctx context.Context) (err error) {
 	if err := b.build(ctx); err != nil {
 		return err
 	}
-	facts := machineFacts()
+	facts := machineFacts(ctx)
 	fmt.Fprintln(os.Stderr, facts)
 
 	var rows []row

@@ -35,7 +35,7 @@ func (b *bench) start(name string, args ...string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.command = exec.Command(name, args...) //nolint:gosec,noctx // stop ends it, gently
+	p.command = exec.Command(name, args...) //nolint:noctx // stop ends it, gently
 	p.command.Stdout, p.command.Stderr = output, output
 	dieWithParent(p.command)
 	err = p.command.Start()

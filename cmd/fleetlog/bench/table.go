@@ -81,7 +81,7 @@ const (
 
 // writeReport replaces what is between the marks of the file.
 func writeReport(path, report string) error {
-	text, err := os.ReadFile(path) //nolint:gosec // a constant of this command
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("write the table: %w; run from the repository's root", err)
 	}

@@ -103,7 +103,7 @@ func (c *Command) options() (Options, error) {
 	if tokenFile == "" {
 		tokenFile = filepath.Join(c.DataDir, "admin-token")
 	}
-	token, err := os.ReadFile(tokenFile) //nolint:gosec // the user names the file
+	token, err := os.ReadFile(tokenFile)
 	if err != nil {
 		return o, fmt.Errorf("read the administrator token: %w; name its file with --token-file", err)
 	}
@@ -128,7 +128,7 @@ type endpoints struct {
 func readEndpoints(dir string) (endpoints, error) {
 	var e endpoints
 	path := filepath.Join(dir, "endpoints.json")
-	text, err := os.ReadFile(path) //nolint:gosec // the user names the directory
+	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return e, fmt.Errorf("%s doesn't exist: start 'fleetlog run' here first, name its directory with --data-dir, or give --api, --mqtt and --token-file", path)
 	}

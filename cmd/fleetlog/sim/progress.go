@@ -21,7 +21,7 @@ func (m *meter) report(w io.Writer) (stop func()) {
 		return func() {}
 	}
 	file, _ := w.(*os.File)
-	live := file != nil && term.IsTerminal(int(file.Fd())) //nolint:gosec // a descriptor fits
+	live := file != nil && term.IsTerminal(int(file.Fd()))
 	stopping, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)

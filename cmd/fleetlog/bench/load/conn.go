@@ -95,7 +95,7 @@ func (c *conn) encode(topic, payload string, inflight int) error {
 	for id := 1; id <= inflight; id++ {
 		publish := packets.Packet{
 			FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1}, ProtocolVersion: 4,
-			TopicName: topic, PacketID: uint16(id), Payload: []byte(payload), //nolint:gosec // at most 65535
+			TopicName: topic, PacketID: uint16(id), Payload: []byte(payload),
 		}
 		if err := publish.PublishEncode(&all); err != nil {
 			return fmt.Errorf("encode PUBLISH: %w", err)

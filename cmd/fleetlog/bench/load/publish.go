@@ -164,7 +164,7 @@ func (r *run) receive(i int, c *conn) {
 			}
 		}
 		if err := c.receive(timed); err != nil {
-			if !(r.stopping.Load() && errors.Is(err, os.ErrDeadlineExceeded)) {
+			if !r.stopping.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
 				r.lose(c, err)
 			}
 			return
