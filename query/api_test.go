@@ -64,7 +64,8 @@ func newAPI(t *testing.T) *api {
 	require.NoError(t, err)
 	devices := registry.New(log, quiet)
 	server := NewServer(Deps{
-		Registry: devices, Keys: keys, Tokens: tokens, ClickHouse: db, Metrics: prometheus.NewRegistry(), Logger: quiet,
+		Registry: devices, Keys: keys, Tokens: tokens, ClickHouse: db, Metrics: prometheus.NewRegistry(),
+		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 		Ready: map[string]func(context.Context) error{"registry": func(context.Context) error { return devices.Ready() }},
 	})
 	rest, err := net.Listen("tcp", "127.0.0.1:0")
@@ -181,7 +182,7 @@ func TestDeviceLifeOverREST(t *testing.T) {
 		{"id that cannot be", http.MethodPut, "/api/devices/a%20b", `{}`, nil, 400, "device id"},
 		{"id with a slash", http.MethodGet, "/api/devices/a%2Fb", "", nil, 404, ""},
 		{"another id in the body", http.MethodPut, "/api/devices/x", `{"id":"y"}`, nil, 400, "leave it out"},
-		{"not JSON", http.MethodPut, "/api/devices/x", `{"displayName":`, nil, 400, "request body"},
+		{"not JSON", http.MethodPut, "/api/devices/x", `{"displayName":`, nil, 400, "middle of the JSON"},
 		{"unknown field", http.MethodPut, "/api/devices/x", `{"displayNam":"x"}`, nil, 400, "displayNam"},
 		{"wrong type", http.MethodPut, "/api/devices/x", `{"enabled":"yes"}`, nil, 400, "enabled"},
 		{"template that is none", http.MethodPut, "/api/devices/x", `{"template":"abc"}`, nil, 400, "digital twin model id"},

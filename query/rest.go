@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/textproto"
@@ -140,6 +141,9 @@ func writeError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w
 	if strings.Contains(message, "http: request body too large") {
 		rest = restError{http.StatusRequestEntityTooLarge, "PayloadTooLarge"}
 		message = fmt.Sprintf("the request body is too large: send at most %d bytes", maxRequestBytes)
+	}
+	if message == io.ErrUnexpectedEOF.Error() {
+		message = "the request body ends in the middle of the JSON"
 	}
 	// What protojson says of a body begins with its own name.
 	if detail, ok := strings.CutPrefix(message, "proto:"); ok {

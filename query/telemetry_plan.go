@@ -183,7 +183,7 @@ func planMessages(p plan, req *apiv1.ListTelemetryRequest, after telemetryToken)
 		p.parameters["partition"] = strconv.FormatInt(int64(after.Partition), 10)
 		p.parameters["offset"] = strconv.FormatInt(after.Offset, 10)
 	}
-	p.sql = "SELECT ts, partition, offset, [" + strings.Join(columns, ", ") + "] " + ofDevice + inSpan + p.sql +
+	p.sql = "SELECT ts, partition, offset, [" + strings.Join(columns, ", ") + "]::Array(Nullable(String)) " + ofDevice + inSpan + p.sql +
 		" ORDER BY ts DESC, partition DESC, offset DESC LIMIT {limit:UInt32}"
 	return p, after, nil
 }
@@ -240,7 +240,7 @@ func planWindows(p plan, req *apiv1.ListTelemetryRequest, after telemetryToken, 
 		having = " HAVING window < {before:Int64}"
 		p.parameters["before"] = strconv.FormatInt(after.Before, 10)
 	}
-	p.sql = "SELECT toUnixTimestamp64Milli(ts) - positiveModulo(toUnixTimestamp64Milli(ts), {width:Int64}) AS window, [" + strings.Join(columns, ", ") + "] " +
+	p.sql = "SELECT toUnixTimestamp64Milli(ts) - positiveModulo(toUnixTimestamp64Milli(ts), {width:Int64}) AS window, [" + strings.Join(columns, ", ") + "]::Array(Nullable(String)) " +
 		ofDevice + inSpan + " AND (" + strings.Join(any, " OR ") + ") GROUP BY window" + having + " ORDER BY window DESC LIMIT {limit:UInt32}"
 	return p, after, nil
 }
