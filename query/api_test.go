@@ -271,7 +271,7 @@ func TestPages(t *testing.T) {
 		"/metrics": "fleetlog_api_seconds", "/healthz": "ok", "/readyz": `"ready"`,
 	} {
 		_, _, _ = a.call(http.MethodGet, "/api/devices", "")
-		resp, err := http.Get(a.url + path) //nolint:noctx // a test
+		resp, err := http.Get(a.url + path)
 		require.NoError(t, err)
 		body, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)

@@ -15,7 +15,7 @@ func parseInterval(s string) (time.Duration, error) {
 	parts := intervalPattern.FindStringSubmatch(s)
 	var total time.Duration
 	for i, unit := range []time.Duration{7 * 24 * time.Hour, 24 * time.Hour, time.Hour, time.Minute, time.Second} {
-		if parts != nil && parts[i+1] != "" {
+		if len(parts) > i+1 && parts[i+1] != "" {
 			n, _ := strconv.Atoi(parts[i+1]) // the pattern bounds the digits
 			total += time.Duration(n) * unit
 		}

@@ -169,13 +169,13 @@ func planMessages(p plan, req *apiv1.ListTelemetryRequest, after telemetryToken)
 	columns := []string{"toJSONString(body)"}
 	if names := req.GetNames(); len(names) > 0 {
 		columns = columns[:0]
-		var any []string
+		var sent []string
 		for _, name := range names {
 			columns = append(columns, valueOf(name))
-			any = append(any, has(name))
+			sent = append(sent, has(name))
 		}
 		p.names = names
-		p.sql = " AND (" + strings.Join(any, " OR ") + ")"
+		p.sql = " AND (" + strings.Join(sent, " OR ") + ")"
 	}
 	if req.GetPageToken() != "" {
 		p.sql += " AND (ts, partition, offset) < (fromUnixTimestamp64Milli({before:Int64}, 'UTC'), {partition:Int32}, {offset:Int64})"
@@ -219,9 +219,9 @@ func planWindows(p plan, req *apiv1.ListTelemetryRequest, after telemetryToken, 
 	if len(asked) == 0 {
 		asked = []apiv1.Aggregate{apiv1.Aggregate_AGGREGATE_AVG}
 	}
-	var columns, any []string
+	var columns, sent []string
 	for _, name := range req.GetNames() {
-		any = append(any, has(name))
+		sent = append(sent, has(name))
 		for _, a := range asked {
 			f, ok := aggregates[a]
 			if !ok {
@@ -241,6 +241,6 @@ func planWindows(p plan, req *apiv1.ListTelemetryRequest, after telemetryToken, 
 		p.parameters["before"] = strconv.FormatInt(after.Before, 10)
 	}
 	p.sql = "SELECT toUnixTimestamp64Milli(ts) - positiveModulo(toUnixTimestamp64Milli(ts), {width:Int64}) AS window, [" + strings.Join(columns, ", ") + "]::Array(Nullable(String)) " +
-		ofDevice + inSpan + " AND (" + strings.Join(any, " OR ") + ") GROUP BY window" + having + " ORDER BY window DESC LIMIT {limit:UInt32}"
+		ofDevice + inSpan + " AND (" + strings.Join(sent, " OR ") + ") GROUP BY window" + having + " ORDER BY window DESC LIMIT {limit:UInt32}"
 	return p, after, nil
 }

@@ -85,9 +85,13 @@ func (g *Gateway) Serve(ctx context.Context, listeners ...net.Listener) error {
 	appending, giveUp := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer giveUp(nil)
 	var accepting, serving errgroup.Group
+	stopListening := context.AfterFunc(ctx, func() {
+		for _, listener := range listeners {
+			_ = listener.Close()
+		}
+	})
+	defer stopListening()
 	for _, listener := range listeners {
-		stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
-		defer stop()
 		accepting.Go(func() error { return g.accept(ctx, appending, listener, &serving) })
 	}
 	err := accepting.Wait()
@@ -179,7 +183,7 @@ func (g *Gateway) ended(err error, conn net.Conn, c *connection) {
 // warn logs at a bounded rate: a thousand broken devices must not fill the disk.
 func (g *Gateway) warn(msg string, args ...any) {
 	if g.warnings.Allow() {
-		g.logger.Warn(msg, args...)
+		g.logger.Warn(msg, args...) //nolint:sloglint // the callers' messages are constants
 	}
 }
 

@@ -70,7 +70,8 @@ func (p *pending) fill(c *connection, payload []byte) {
 	if cap(p.bytes) < size {
 		p.bytes = make([]byte, 0, size)
 	}
-	b := append(p.bytes[:0], c.id...)
+	b := p.bytes[:0]
+	b = append(b, c.id...)
 	b = strconv.AppendUint(b, c.sequence, 10)
 	idEnd := len(b)
 	b = append(b, c.stamp...)

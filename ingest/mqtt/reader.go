@@ -134,11 +134,11 @@ func (p *packetReader) fill(need int) error {
 func (p *packetReader) readSocket(fd uintptr) bool {
 	p.ensure()
 	for {
-		n, err := syscall.Read(int(fd), p.buf[p.w:]) //nolint:gosec // a descriptor fits
+		n, err := syscall.Read(int(fd), p.buf[p.w:])
 		switch {
-		case err == syscall.EINTR: //nolint:errorlint // a bare errno
+		case err == syscall.EINTR:
 			continue
-		case err == syscall.EAGAIN: //nolint:errorlint // a bare errno
+		case err == syscall.EAGAIN:
 			p.release()
 			return false
 		case err != nil:

@@ -27,7 +27,7 @@ type Tokens struct {
 // time; created says which. The file holds the token in IoT Central's form, so
 // that it is the whole value of an Authorization header.
 func OpenAdminToken(path string) (tokens *Tokens, created bool, err error) {
-	content, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	content, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		created = true
 		content, err = createAdminToken(path)

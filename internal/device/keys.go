@@ -23,7 +23,7 @@ const masterKeyBytes = 64
 // The file is readable by its owner only; an existing file others can read is
 // refused.
 func OpenMasterKey(path string) (*MasterKey, error) {
-	secret, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	secret, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return createMasterKey(path)
 	}

@@ -134,7 +134,7 @@ func (l *Log) readPartitionCounts(ctx context.Context) error {
 				return fmt.Errorf("topic %s has no leader for partition %d yet: %w", l.Name(s.topic), p.Partition, p.Err)
 			}
 		}
-		l.partitions[s.topic] = int32(len(d.Partitions)) //nolint:gosec // Kafka counts partitions in int32
+		l.partitions[s.topic] = int32(len(d.Partitions))
 	}
 	return nil
 }

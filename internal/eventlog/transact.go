@@ -43,15 +43,13 @@ const (
 // that of any other node. Transact returns nil when ctx ends; anything else that
 // goes wrong it logs and tries again.
 func (l *Log) Transact(ctx context.Context, node string, s Stage) error {
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+	// Retry fails only when ctx ends: a session that fails is tried again for ever.
+	_, _ = backoff.Retry(ctx, func() (struct{}, error) {
 		return struct{}{}, l.transactSession(ctx, node, s)
 	}, backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, wait time.Duration) {
 		l.logger.Warn("processing stage failed, trying again", "stage", s.Name, "error", err, "wait", wait)
 	}))
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
+	return nil
 }
 
 // held is the set of partitions whose state is loaded. Rebalance callbacks

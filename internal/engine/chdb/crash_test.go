@@ -105,7 +105,7 @@ func TestTokenOfAPartNeverPutInPlaceIsReleased(t *testing.T) {
 		name   string
 		damage func(t *testing.T, table string)
 	}{
-		{"killed before the rename", func(t *testing.T, table string) {}},
+		{"killed before the rename", func(*testing.T, string) {}},
 		{"and the log had just been rotated", func(t *testing.T, table string) {
 			require.NoError(t, os.WriteFile(filepath.Join(table, "deduplication_logs", "deduplication_log_2.txt"), nil, 0o600))
 		}},

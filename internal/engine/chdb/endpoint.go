@@ -137,7 +137,7 @@ func (q *request) check() error {
 // prepare brings a new session into the request's database and settings.
 func (s *session) prepare(q *request) error {
 	if q.database != "" {
-		if _, err := s.exec("USE " + quoteName(q.database)); err != nil {
+		if err := s.exec("USE " + quoteName(q.database)); err != nil {
 			return err
 		}
 	}
@@ -156,8 +156,7 @@ func (s *session) prepare(q *request) error {
 	if len(settings) == 0 {
 		return nil
 	}
-	_, err := s.exec("SET " + strings.Join(settings, ", "))
-	return err
+	return s.exec("SET " + strings.Join(settings, ", "))
 }
 
 var textEscapes = strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\x00", `\0`)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -287,7 +288,7 @@ func TestStreamedFormatsNeedNoFrame(t *testing.T) {
 		var text strings.Builder
 		for {
 			chunk, err := result.next()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return text.String()
 			}
 			require.NoError(t, err)

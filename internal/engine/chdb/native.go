@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 
@@ -141,7 +142,7 @@ func (n *nativeChunks) consumed() int {
 }
 
 func (n *nativeChunks) unsupported(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	return &Error{Code: codeNotImplemented, Name: "NOT_IMPLEMENTED",

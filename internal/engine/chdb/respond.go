@@ -129,7 +129,7 @@ func (s *session) begin(q *request, format string) (*answer, error) {
 			return result, err
 		}
 	} else if !q.sets("max_result_bytes") {
-		if _, err := s.exec("SET max_result_bytes = " + strconv.Itoa(maxWholeResult)); err != nil {
+		if err := s.exec("SET max_result_bytes = " + strconv.Itoa(maxWholeResult)); err != nil {
 			return nil, err
 		}
 	}

@@ -50,7 +50,7 @@ func (s *signalHandlers) read(signal int) (*[sigactionSize]byte, bool) {
 // word of the structure): the C library fills the other fields in its own way.
 func (s *signalHandlers) restore() []int {
 	var changed []int
-	for signal, saved := range s.saved {
+	for signal, saved := range &s.saved {
 		if saved == nil {
 			continue
 		}

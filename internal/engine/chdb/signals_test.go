@@ -14,8 +14,8 @@ func TestGoKeepsItsSignals(t *testing.T) {
 	ask(t, url, "SELECT sum(number) FROM numbers(10000000)")
 
 	require.Panics(t, func() {
-		var nothing *struct{ field int }
-		nothing.field++
+		nothing := func() *struct{ field int } { return nil }
+		nothing().field++
 	})
 
 	signals, err := saveSignalHandlers()

@@ -28,13 +28,13 @@ type answer struct {
 }
 
 // exec runs a statement whose output does not matter.
-func (s *session) exec(sql string, parameters ...parameter) (tally, error) {
-	a, err := s.run(sql, "Null", parameters)
+func (s *session) exec(sql string) error {
+	a, err := s.run(sql, "Null", nil)
 	if err != nil {
-		return tally{}, err
+		return err
 	}
-	defer a.close()
-	return a.tally, nil
+	a.close()
+	return nil
 }
 
 // run executes a statement to its end and keeps the whole output.
@@ -200,7 +200,7 @@ func (s *session) append(stream uintptr, rows io.Reader) error {
 			return nil
 		}
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return err
