@@ -180,3 +180,17 @@ func FuzzPlanList(f *testing.F) {
 		}
 	})
 }
+
+func TestInterval(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"PT1M": time.Minute, "P1D": 24 * time.Hour, "P1W": 7 * 24 * time.Hour, "P2DT12H": 60 * time.Hour, "PT5H": 5 * time.Hour, "PT1M30S": 90 * time.Second,
+	} {
+		got, err := parseInterval(text)
+		require.NoError(t, err, text)
+		require.Equal(t, want, got, text)
+	}
+	for _, text := range []string{"", "P", "PT", "1M", "P1M", "P1Y", "PT0S", "PT-1M", "PT1.5S", "P99999D", "pt1m", "PT1M "} {
+		_, err := parseInterval(text)
+		require.Error(t, err, text)
+	}
+}
