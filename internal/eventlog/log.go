@@ -9,7 +9,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/plugin/kslog"
 )
 
 // Config says where the log is and how its topics are made.
@@ -67,7 +66,8 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 	l.base = []kgo.Opt{
 		kgo.SeedBrokers(cfg.Brokers...),
 		kgo.ClientID("fleetlog"),
-		kgo.WithLogger(kslog.New(cfg.Logger)),
+		kgo.WithLogger(newClientLogger(cfg.Logger)),
+		kgo.DisableClientMetrics(), // Prometheus has ours
 	}
 	if cfg.TLS != nil {
 		l.base = append(l.base, kgo.DialTLSConfig(cfg.TLS))
