@@ -13,6 +13,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -25,6 +26,10 @@ import (
 
 // migrationTimeout bounds one statement.
 const migrationTimeout = 2 * time.Minute
+
+// ErrIncompatible is the error of a database that this version of the program
+// cannot work with; trying again does not help.
+var ErrIncompatible = errors.New("incompatible schema")
 
 //go:embed migrations/*.sql
 var files embed.FS
@@ -93,7 +98,7 @@ func migrate(ctx context.Context, conn *clickhouse.Conn, migrations []migration)
 		case done && checksum == m.checksum():
 			continue
 		case done:
-			return fmt.Errorf("migration %s differs from the one database %s was migrated with: restore its text and make the change in a new migration", m.name, conn.Database())
+			return fmt.Errorf("%w: migration %s differs from the one database %s was migrated with: restore its text and make the change in a new migration", ErrIncompatible, m.name, conn.Database())
 		}
 		if err := exec(ctx, conn, m.sql); err != nil {
 			return fmt.Errorf("apply migration %s: %w", m.name, err)
@@ -103,7 +108,7 @@ func migrate(ctx context.Context, conn *clickhouse.Conn, migrations []migration)
 		}
 	}
 	for version := range applied {
-		return fmt.Errorf("database %s has migration %d, which this version of fleetlog does not know: run the newer version that migrated it", conn.Database(), version)
+		return fmt.Errorf("%w: database %s has migration %d, which this version of fleetlog does not know: run the newer version that migrated it", ErrIncompatible, conn.Database(), version)
 	}
 	return nil
 }
