@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -33,7 +34,7 @@ func (p *platform) waitReady(ctx context.Context) bool {
 	remind := time.NewTicker(10 * time.Second)
 	defer remind.Stop()
 	for {
-		err := p.ready(ctx)
+		err := p.notReady(ctx)
 		if err == nil {
 			return true
 		}
@@ -45,6 +46,17 @@ func (p *platform) waitReady(ctx context.Context) bool {
 			return false
 		}
 	}
+}
+
+// notReady says what is not ready, nil when everything is.
+func (p *platform) notReady(ctx context.Context) error {
+	var errs []error
+	for part, ready := range p.ready {
+		if err := ready(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", part, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (p *platform) banner(home *dataDir, demo bool) string {

@@ -31,7 +31,7 @@ type platform struct {
 	logger     *slog.Logger
 	components []component
 	endpoints  endpoints
-	ready      func(context.Context) error
+	ready      map[string]func(context.Context) error // by part
 	newToken   bool
 	closers    []func() error
 }
@@ -96,15 +96,15 @@ func (r *runCommand) assemble(ctx context.Context, home *dataDir, logger *slog.L
 	if err != nil {
 		return nil, err
 	}
-	p.ready = func(ctx context.Context) error {
-		return errors.Join(log.Ping(ctx), analytics.Ping(ctx), devices.Ready(), telemetry.Ready())
+	p.ready = map[string]func(context.Context) error{
+		"log":                  log.Ping,
+		"clickhouse":           analytics.Ping,
+		"registry":             func(context.Context) error { return devices.Ready() },
+		"telemetry projection": func(context.Context) error { return telemetry.Ready() },
 	}
-	api, err := query.NewServer(query.Deps{})
-	if err != nil {
-		return nil, err
-	}
-	_ = tokens
-	_ = api
+	api := query.NewServer(query.Deps{
+		Registry: devices, Keys: keys, Tokens: tokens, ClickHouse: analytics, Metrics: metrics, Ready: p.ready, Logger: logger,
+	})
 
 	p.add("registry", devices.Run)
 	p.add("device state", devicestate.New(log, node, logger, metrics).Run)
