@@ -60,13 +60,15 @@ func startProcess(t *testing.T, dir string, args ...string) *process {
 	}
 	p.cmd = exec.Command(binary, append(all, args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
+	// What a killed process left would be taken for the new one's.
+	_ = os.Remove(filepath.Join(dir, "endpoints.json"))
 	began := time.Now()
 	require.NoError(t, p.cmd.Start())
 	t.Cleanup(p.kill)
 	t.Cleanup(func() {
 		if t.Failed() {
 			log := p.stderr.String()
-			t.Logf("fleetlog's log (its end):\n%s", log[max(0, len(log)-8000):])
+			t.Logf("fleetlog's log (its end):\n%s", log[max(0, len(log)-2000):])
 		}
 	})
 	exited := func() bool { return p.cmd.Process.Signal(syscall.Signal(0)) != nil }
