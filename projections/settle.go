@@ -3,6 +3,7 @@ package projections
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -40,8 +41,9 @@ func (s *settlement) insert(ctx context.Context, r rows, token string) error {
 	if r.len() == 0 {
 		return nil
 	}
-	var refusal error
-	doubt, tooLarge := false, 0
+	var refusal, tooLarge error
+	var unanswered time.Time // when it last stayed open whether the rows are there
+	lacking := 0
 	err := s.retry.untilDone(ctx, "insert block", func(ctx context.Context) error {
 		err := s.sink.insert(ctx, r, token)
 		switch {
@@ -51,21 +53,22 @@ func (s *settlement) insert(ctx context.Context, r rows, token string) error {
 			refusal = err
 			return nil
 		case !isTooLarge(err):
-			doubt = true
+			unanswered = time.Now()
 		default:
-			if tooLarge++; tooLarge >= splitAfter && !doubt && r.len() > 1 {
-				refusal = err
+			if lacking++; lacking >= splitAfter && r.len() > 1 && time.Since(unanswered) > s.longestInsert {
+				tooLarge = err
 				return nil
 			}
 		}
 		return err
 	})
+	doubt := !unanswered.IsZero()
 	switch {
 	case err != nil:
 		return err
 	case refusal != nil && r.len() == 1:
 		return s.putAsideRow(ctx, r, refusal)
-	case refusal != nil:
+	case refusal != nil, tooLarge != nil && !doubt:
 		return s.insertHalves(ctx, r, token)
 	case doubt:
 		return s.complete(ctx, r, token)

@@ -45,14 +45,15 @@ type column struct {
 	values     any
 }
 
-// columns are the rows as clickhouse-go takes them. The body goes as text, which
-// ClickHouse makes JSON: no client library knows its JSON type as well.
+// columns are the rows as clickhouse-go takes them. The body goes as the text of
+// a JSON column, for ClickHouse to parse. (As a String column it would be parsed
+// without regard to the settings.)
 func (r *rows) columns() []column {
 	columns := []column{
 		{"tenant", "LowCardinality(String)", r.tenant},
 		{"device", "String", r.device},
 		{"ts", "DateTime64(3, 'UTC')", r.timestamp},
-		{"body", "String", r.body},
+		{"body", "JSON", r.body},
 		{"id", "String", r.id},
 		{"enqueued_at", "DateTime64(3, 'UTC')", r.enqueued},
 		{"partition", "Int32", r.partition},

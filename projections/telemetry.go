@@ -142,7 +142,9 @@ func (t *Telemetry) Run(ctx context.Context) error {
 		ledger:  ledger,
 		letters: &logLetters{log: t.log, topic: eventlog.Telemetry, stage: projection},
 		prefix:  "telemetry/" + topic + "/" + id,
-		retry:   t.retry, metrics: t.metrics,
+
+		longestInsert: serverTimeout,
+		retry:         t.retry, metrics: t.metrics,
 	}
 	ready := make(chan struct{})
 	client, err := t.log.NewClient(append(consumerOpts(group, topic),

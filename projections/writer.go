@@ -47,8 +47,11 @@ type writer struct {
 	ledger  ledger
 	letters deadLetters
 	prefix  string // of tokens: identifies the projection and the topic
-	retry   retry
-	metrics *metrics
+	// longestInsert is how long the sink may be busy with an insert whose answer
+	// never came.
+	longestInsert time.Duration
+	retry         retry
+	metrics       *metrics
 }
 
 // token names the rows first to last of the partition.
