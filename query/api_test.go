@@ -54,7 +54,7 @@ func newAPI(t *testing.T) *api {
 	t.Cleanup(func() { _ = db.Close() })
 	// The columns that the API reads of the projection's table.
 	require.NoError(t, db.Exec(t.Context(), `CREATE TABLE telemetry (tenant LowCardinality(String), device String, ts DateTime64(3, 'UTC'),
-		body JSON, partition Int32, offset Int64) ENGINE = MergeTree ORDER BY (tenant, device, ts, partition, offset)`))
+		component LowCardinality(String), body JSON, partition Int32, offset Int64) ENGINE = MergeTree ORDER BY (tenant, device, ts, partition, offset)`))
 	path := t.TempDir() + "/admin-token"
 	tokens, _, err := access.OpenAdminToken(path)
 	require.NoError(t, err)
@@ -66,7 +66,7 @@ func newAPI(t *testing.T) *api {
 	server := NewServer(Deps{
 		Registry: devices, Keys: keys, Tokens: tokens, ClickHouse: db, Metrics: prometheus.NewRegistry(),
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
-		Ready: map[string]func(context.Context) error{"registry": func(context.Context) error { return devices.Ready() }},
+		Ready:  map[string]func(context.Context) error{"registry": func(context.Context) error { return devices.Ready() }},
 	})
 	rest, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

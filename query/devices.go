@@ -73,7 +73,7 @@ func (s *deviceService) GetDevice(ctx context.Context, req *apiv1.GetDeviceReque
 func (s *deviceService) PutDevice(ctx context.Context, req *apiv1.PutDeviceRequest) (*apiv1.Device, error) {
 	d := req.GetDevice()
 	if id := d.GetId(); id != "" && id != req.GetDeviceId() {
-		return nil, badRequest("the body's id is %q, the path's %q: leave it out of the body", id, req.GetDeviceId())
+		return nil, badField("id", "the body's id is %q, the path's %q: leave it out of the body", id, req.GetDeviceId())
 	}
 	return s.change(ctx, req.GetDeviceId(), d.GetEtag(), &eventsv1.DeviceEvent{
 		Change: &eventsv1.DeviceEvent_Registered{Registered: &eventsv1.DeviceRegistered{
@@ -86,10 +86,10 @@ func (s *deviceService) PutDevice(ctx context.Context, req *apiv1.PutDeviceReque
 func (s *deviceService) UpdateDevice(ctx context.Context, req *apiv1.UpdateDeviceRequest) (*apiv1.Device, error) {
 	d := req.GetDevice()
 	if d == nil {
-		return nil, badRequest("the body is empty: send the fields to change")
+		return nil, badField("device", "the body is empty: send the fields to change")
 	}
 	if id := d.GetId(); id != "" && id != req.GetDeviceId() {
-		return nil, badRequest("the body's id is %q, the path's %q: leave it out of the body", id, req.GetDeviceId())
+		return nil, badField("id", "the body's id is %q, the path's %q: leave it out of the body", id, req.GetDeviceId())
 	}
 	update := &eventsv1.DeviceUpdated{DisplayName: d.DisplayName, Template: d.Template, Enabled: d.Enabled, Simulated: d.Simulated}
 	if len(d.GetOrganizations()) > 0 {
@@ -133,7 +133,7 @@ func (s *deviceService) get(ctx context.Context, id string) (*eventsv1.DeviceSta
 		return nil, err
 	}
 	if err := device.ValidateID(id); err != nil {
-		return nil, badRequest("%s", err)
+		return nil, badField("deviceId", "%s", err)
 	}
 	state := s.registry.Get(p.Tenant, id)
 	if state == nil {
@@ -157,7 +157,7 @@ func (s *deviceService) change(ctx context.Context, id, bodyTag string, ev *even
 	defer cancel()
 	state, err := s.registry.Change(ctx, ev)
 	if err != nil {
-		return nil, toStatus(err)
+		return nil, changeFailure(err)
 	}
 	return answer(ctx, state), nil
 }
@@ -167,11 +167,11 @@ func (s *deviceService) change(ctx context.Context, id, bodyTag string, ev *even
 func precondition(ifMatch, ifNoneMatch, bodyTag string) (*eventsv1.Precondition, error) {
 	switch {
 	case ifMatch != "" && ifNoneMatch != "":
-		return nil, badRequest("If-Match and If-None-Match contradict each other: send one")
+		return nil, badField("If-Match", "If-Match and If-None-Match contradict each other: send one")
 	case ifNoneMatch == "*":
 		return &eventsv1.Precondition{Exists: proto.Bool(false)}, nil
 	case ifNoneMatch != "":
-		return nil, badRequest("If-None-Match takes only *, to create a device that must not exist")
+		return nil, badField("If-None-Match", "If-None-Match takes only *, to create a device that must not exist")
 	case ifMatch == "*":
 		return &eventsv1.Precondition{Exists: proto.Bool(true)}, nil
 	case ifMatch == "":
@@ -182,7 +182,7 @@ func precondition(ifMatch, ifNoneMatch, bodyTag string) (*eventsv1.Precondition,
 	}
 	version, err := device.ParseETag(ifMatch)
 	if err != nil {
-		return nil, badRequest("%s", err)
+		return nil, badField("etag", "%s", err)
 	}
 	return &eventsv1.Precondition{Version: &version}, nil
 }

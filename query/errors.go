@@ -3,14 +3,17 @@ package query
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/registry"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
 )
 
 // This file is the one place where what went wrong becomes a gRPC status, an
@@ -28,7 +31,7 @@ func toStatus(err error) error {
 	var rejected *registry.RejectedError
 	switch {
 	case errors.As(err, &rejected):
-		return status.Error(rejectionCode(rejected.Reason), rejected.Message)
+		return rejection(rejected)
 	case errors.Is(err, access.ErrUnauthenticated):
 		return status.Error(codes.Unauthenticated, err.Error())
 	case errors.Is(err, registry.ErrNotReady):
@@ -38,15 +41,53 @@ func toStatus(err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return status.Error(codes.DeadlineExceeded, err.Error())
 	}
-	if code, ok := clickhouse.ErrorCode(err); ok {
-		switch code {
-		case 159, 160: // TIMEOUT_EXCEEDED, TOO_SLOW
-			return status.Error(codes.ResourceExhausted, "the query takes too long: ask for a shorter span or fewer names")
-		case 241: // MEMORY_LIMIT_EXCEEDED
-			return status.Error(codes.ResourceExhausted, "the query needs too much memory: ask for a shorter span or fewer names")
-		}
-	}
 	return &internalError{cause: err}
+}
+
+// changeFailure is the status of a change that did not come back decided. What is
+// left beside refusals is the log's: whether it took the change is not known.
+func changeFailure(err error) error {
+	st := toStatus(err)
+	var fault *internalError
+	if errors.As(st, &fault) || status.Code(st) == codes.DeadlineExceeded {
+		return &unavailableError{err, "the log has not decided on the change: read the device to see what became of it, and try again"}
+	}
+	return st
+}
+
+// queryFailure is the status of a statement that ClickHouse did not answer. The
+// numbers are of ClickHouse's ErrorCodes.cpp.
+func queryFailure(ctx context.Context, err error) error {
+	code, answered := clickhouse.ErrorCode(err)
+	switch {
+	case errors.Is(context.Cause(ctx), context.Canceled): // whatever the connection says of it
+		return toStatus(context.Canceled)
+	case code == 159, code == 160, errors.Is(err, context.DeadlineExceeded): // TIMEOUT_EXCEEDED, TOO_SLOW
+		return status.Error(codes.ResourceExhausted, "the query takes too long: ask for a shorter span or fewer names")
+	case code == 241: // MEMORY_LIMIT_EXCEEDED
+		return status.Error(codes.ResourceExhausted, "the query needs too much memory: ask for a shorter span or fewer names")
+	case code == 60, code == 81: // UNKNOWN_TABLE, UNKNOWN_DATABASE: the projection makes them
+		return &unavailableError{err, "the telemetry projection has not begun yet: try again in a moment"}
+	case !answered, code == 202: // TOO_MANY_SIMULTANEOUS_QUERIES
+		return &unavailableError{err, "ClickHouse does not answer: try again in a moment"}
+	}
+	return toStatus(err)
+}
+
+// unavailableError is a fault of an engine that trying again may cure: the caller
+// learns what to do, the log learns why.
+type unavailableError struct {
+	cause   error
+	message string
+}
+
+func (e *unavailableError) Error() string { return e.cause.Error() }
+
+func (e *unavailableError) Unwrap() error { return e.cause }
+
+// GRPCStatus is what the caller sees.
+func (e *unavailableError) GRPCStatus() *status.Status {
+	return status.New(codes.Unavailable, e.message)
 }
 
 // internalError is a fault of ours: the caller learns that it happened, the log
@@ -60,6 +101,17 @@ func (e *internalError) Unwrap() error { return e.cause }
 // GRPCStatus is what the caller sees.
 func (e *internalError) GRPCStatus() *status.Status {
 	return status.New(codes.Internal, "something went wrong on our side; the log has it under the request id")
+}
+
+// rejection is the fold's refusal, with the part of the request it is about.
+func rejection(r *registry.RejectedError) error {
+	code := rejectionCode(r.Reason)
+	if code == codes.FailedPrecondition {
+		return detailed(code, r.Message, &errdetails.PreconditionFailure{Violations: []*errdetails.PreconditionFailure_Violation{
+			{Type: "ETAG", Subject: "device", Description: r.Message},
+		}})
+	}
+	return status.Error(code, r.Message)
 }
 
 func rejectionCode(r eventsv1.RejectionReason) codes.Code {
@@ -112,8 +164,22 @@ func toREST(code codes.Code) restError {
 	}
 }
 
-func badRequest(format string, args ...any) error {
-	return status.Errorf(codes.InvalidArgument, format, args...)
+// badField is the error of a field, parameter or header of a request that is not
+// as it must be; the message says how it must be.
+func badField(field, format string, args ...any) error {
+	message := fmt.Sprintf(format, args...)
+	return detailed(codes.InvalidArgument, message, &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
+		{Field: field, Description: message},
+	}})
+}
+
+// detailed is a status with a detail that programs can read.
+func detailed(code codes.Code, message string, detail protoadapt.MessageV1) error {
+	st, err := status.New(code, message).WithDetails(detail)
+	if err != nil { // only for codes.OK
+		return status.Error(code, message)
+	}
+	return st.Err()
 }
 
 func notFound(format string, args ...any) error {

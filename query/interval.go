@@ -22,7 +22,7 @@ func parseInterval(s string) (time.Duration, error) {
 	}
 	const most = 366 * 24 * time.Hour
 	if total <= 0 || total > most {
-		return 0, badRequest("interval %q is not an ISO 8601 duration between PT1S and P366D: write PT1M, PT12H or P1D", s[:min(len(s), 64)])
+		return 0, badField("interval", "interval %q is not an ISO 8601 duration between PT1S and P366D: write PT1M, PT12H or P1D", s[:min(len(s), 64)])
 	}
 	return total, nil
 }

@@ -11,7 +11,7 @@ func pageSize(asked, usual, most int32) (int, error) {
 	case asked == 0:
 		return int(usual), nil
 	case asked < 0 || asked > most:
-		return 0, badRequest("maxpagesize is %d: use 1 to %d", asked, most)
+		return 0, badField("maxpagesize", "maxpagesize is %d: use 1 to %d", asked, most)
 	}
 	return int(asked), nil
 }
@@ -35,7 +35,7 @@ func decodeToken[T any](token string) (at T, err error) {
 		err = json.Unmarshal(content, &at)
 	}
 	if err != nil || len(token) > maxTokenBytes {
-		return at, badRequest("pageToken is not one of ours: follow nextLink as it is, or start at the first page")
+		return at, badField("pageToken", "pageToken is not one of ours: follow nextLink as it is, or start at the first page")
 	}
 	return at, nil
 }

@@ -3,7 +3,6 @@ package query
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -36,7 +35,7 @@ func (s *telemetryService) GetLatestTelemetry(ctx context.Context, req *apiv1.Ge
 	if err != nil {
 		return nil, err
 	}
-	p, err := planLatest(tenant, req.GetDeviceId(), req.GetName())
+	p, err := planLatest(tenant, req)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +52,7 @@ func (s *telemetryService) GetLatestTelemetry(ctx context.Context, req *apiv1.Ge
 	})
 	switch {
 	case err != nil:
-		return nil, toStatus(err)
+		return nil, err
 	case found == nil:
 		return nil, notFound("device %q has never sent telemetry %q", req.GetDeviceId(), req.GetName())
 	}
@@ -80,7 +79,7 @@ func (s *telemetryService) ListTelemetry(ctx context.Context, req *apiv1.ListTel
 		return err
 	})
 	if err != nil {
-		return nil, toStatus(err)
+		return nil, err
 	}
 	if more {
 		token := encodeToken(at)
@@ -99,7 +98,7 @@ func (s *telemetryService) tenantOf(ctx context.Context, deviceID string) (strin
 		return "", toStatus(err)
 	}
 	if err := device.ValidateID(deviceID); err != nil {
-		return "", badRequest("%s", err)
+		return "", badField("deviceId", "%s", err)
 	}
 	if s.registry.Get(p.Tenant, deviceID) == nil {
 		return "", notFound("device %q does not exist", deviceID)
@@ -107,31 +106,41 @@ func (s *telemetryService) tenantOf(ctx context.Context, deviceID string) (strin
 	return p.Tenant, nil
 }
 
-// query runs the plan within the bounds and calls each for every row. When the
-// caller goes away ClickHouse stops.
+// query runs the plan within the bounds and calls each for every row; its errors
+// are statuses. When the caller goes away ClickHouse stops.
 func (s *telemetryService) query(ctx context.Context, p plan, each func(driver.Rows) error) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, maxQueryTime+time.Second)
 	defer cancel()
-	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(p.parameters), clickhouse.WithSettings(clickhouse.Settings{
-		"max_execution_time": int(maxQueryTime.Seconds()), "max_memory_usage": maxQueryBytes,
-		// The default window of one server thread a core suits a warehouse; a
-		// question about one device reads little.
-		"max_threads": 2, "optimize_read_in_order": 1,
-	}))
+	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(p.parameters), clickhouse.WithSettings(querySettings()))
 	rows, err := s.db.Query(ctx, p.sql)
 	if err != nil {
-		return fmt.Errorf("query telemetry: %w", err)
+		return queryFailure(ctx, fmt.Errorf("query telemetry: %w", err))
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
+	defer func() {
+		if closing := rows.Close(); err == nil && closing != nil {
+			err = queryFailure(ctx, fmt.Errorf("query telemetry: %w", closing))
+		}
+	}()
 	for rows.Next() {
 		if err := each(rows); err != nil {
-			return fmt.Errorf("read telemetry: %w", err)
+			return toStatus(fmt.Errorf("read telemetry: %w", err))
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("query telemetry: %w", err)
+		return queryFailure(ctx, fmt.Errorf("query telemetry: %w", err))
 	}
 	return nil
+}
+
+func querySettings() clickhouse.Settings {
+	return clickhouse.Settings{
+		"readonly":           2, // no writes, whatever the statement says
+		"max_execution_time": int(maxQueryTime.Seconds()), "max_memory_usage": maxQueryBytes,
+		"cancel_http_readonly_queries_on_client_close": 1,
+		// A thread a core suits a warehouse; a question about one device reads
+		// little, and in the table's order it can stop early.
+		"max_threads": 2, "optimize_read_in_order": 1,
+	}
 }
 
 // scan reads a row and notes where it stands.

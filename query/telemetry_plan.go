@@ -14,6 +14,7 @@ import (
 const (
 	maxNames             = 15 // FEATURES.md QRY-09
 	maxNameBytes         = 128
+	maxComponentBytes    = 128
 	defaultTelemetryPage = 100
 	maxTelemetryPage     = 10_000
 	maxWindows           = 10_000
@@ -24,9 +25,9 @@ const (
 // object. Nothing else gets near SQL.
 var namePattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`)
 
-func validateName(name string) error {
+func validateName(field, name string) error {
 	if len(name) > maxNameBytes || !namePattern.MatchString(name) {
-		return badRequest("telemetry name %q is not valid: use letters, digits and '_', with '.' to reach into an object, at most %d characters", name[:min(len(name), 64)], maxNameBytes)
+		return badField(field, "telemetry name %q is not valid: use letters, digits and '_', with '.' to reach into an object, at most %d characters", name[:min(len(name), 64)], maxNameBytes)
 	}
 	return nil
 }
@@ -62,22 +63,37 @@ func has(name string) string {
 	return fmt.Sprintf("(isNotNull(body.%s) OR notEmpty(JSONAllPaths(body.^%s)))", path(name), path(name))
 }
 
-// numberOf is a body's value under the name as a number, NULL when it is none:
-// 21 and 21.5 are of different types in ClickHouse and one series to a person.
+// numberOf is a body's value under the name when it is a JSON number, else NULL.
+// 21 and 21.5 are of different types in ClickHouse and one series to a person;
+// "21" and true are no numbers, and "nan" must not become one.
 func numberOf(name string) string {
-	return fmt.Sprintf("accurateCastOrNull(body.%s, 'Float64')", path(name))
+	p := path(name)
+	return fmt.Sprintf("coalesce(body.%s.:Float64, toFloat64(body.%s.:Int64), toFloat64(body.%s.:UInt64))", p, p, p)
 }
 
-const ofDevice = "FROM telemetry WHERE tenant = {tenant:String} AND device = {device:String}"
+// Tenant first, in every statement: it leads the table's order, and nothing of
+// another tenant is ever read.
+const ofDevice = "FROM telemetry WHERE tenant = {tenant:String} AND device = {device:String} AND component = {component:String}"
+
+func validateComponent(name string) error {
+	if len(name) > maxComponentBytes {
+		return badField("component", "component name has %d bytes: at most %d", len(name), maxComponentBytes)
+	}
+	return nil
+}
 
 // planLatest asks for the last value by event time, ties by offset.
-func planLatest(tenant, deviceID, name string) (plan, error) {
-	if err := validateName(name); err != nil {
+func planLatest(tenant string, req *apiv1.GetLatestTelemetryRequest) (plan, error) {
+	name := req.GetName()
+	if err := validateName("name", name); err != nil {
+		return plan{}, err
+	}
+	if err := validateComponent(req.GetComponent()); err != nil {
 		return plan{}, err
 	}
 	return plan{
 		sql:        "SELECT ts, " + valueOf(name) + " AS value " + ofDevice + " AND " + has(name) + " ORDER BY ts DESC, partition DESC, offset DESC LIMIT 1",
-		parameters: map[string]string{"tenant": tenant, "device": deviceID},
+		parameters: map[string]string{"tenant": tenant, "device": req.GetDeviceId(), "component": req.GetComponent()},
 	}, nil
 }
 
@@ -102,12 +118,15 @@ func planList(tenant string, req *apiv1.ListTelemetryRequest, now time.Time) (pl
 		return plan{}, none, err
 	}
 	if len(req.GetNames()) > maxNames {
-		return plan{}, none, badRequest("names has %d entries: ask for at most %d", len(req.GetNames()), maxNames)
+		return plan{}, none, badField("names", "names has %d entries: ask for at most %d", len(req.GetNames()), maxNames)
 	}
 	for _, name := range req.GetNames() {
-		if err := validateName(name); err != nil {
+		if err := validateName("names", name); err != nil {
 			return plan{}, none, err
 		}
+	}
+	if err := validateComponent(req.GetComponent()); err != nil {
+		return plan{}, none, err
 	}
 	from, to, err := span(req, after, now)
 	if err != nil {
@@ -115,14 +134,14 @@ func planList(tenant string, req *apiv1.ListTelemetryRequest, now time.Time) (pl
 	}
 	after.To = to
 	p := plan{size: size, parameters: map[string]string{
-		"tenant": tenant, "device": req.GetDeviceId(), "limit": strconv.Itoa(size + 1),
+		"tenant": tenant, "device": req.GetDeviceId(), "component": req.GetComponent(), "limit": strconv.Itoa(size + 1),
 		"from": strconv.FormatInt(from, 10), "to": strconv.FormatInt(to, 10),
 	}}
 	if req.GetInterval() != "" {
 		return planWindows(p, req, after, from, to)
 	}
 	if len(req.GetAggregates()) > 0 {
-		return plan{}, none, badRequest("aggregates need an interval: add interval=PT1M or the like")
+		return plan{}, none, badField("aggregates", "aggregates need an interval: add interval=PT1M or the like")
 	}
 	return planMessages(p, req, after)
 }
@@ -132,7 +151,7 @@ func span(req *apiv1.ListTelemetryRequest, after telemetryToken, now time.Time) 
 	end := now
 	if t := req.GetTo(); t != nil {
 		if err := t.CheckValid(); err != nil {
-			return 0, 0, badRequest("to is not a time: %s", err)
+			return 0, 0, badField("to", "to is not a time: %s", err)
 		}
 		end = t.AsTime()
 	} else if after.To != 0 {
@@ -141,7 +160,7 @@ func span(req *apiv1.ListTelemetryRequest, after telemetryToken, now time.Time) 
 	start := end.Add(-defaultSpan)
 	if t := req.GetFrom(); t != nil {
 		if err := t.CheckValid(); err != nil {
-			return 0, 0, badRequest("from is not a time: %s", err)
+			return 0, 0, badField("from", "from is not a time: %s", err)
 		}
 		start = t.AsTime()
 	}
@@ -150,7 +169,7 @@ func span(req *apiv1.ListTelemetryRequest, after telemetryToken, now time.Time) 
 		to++ // exclusive, and the store counts whole milliseconds
 	}
 	if from >= to {
-		return 0, 0, badRequest("from (%s) is not before to (%s)", start.UTC().Format(time.RFC3339), end.UTC().Format(time.RFC3339))
+		return 0, 0, badField("from", "from (%s) is not before to (%s)", start.UTC().Format(time.RFC3339), end.UTC().Format(time.RFC3339))
 	}
 	return max(from, minMillis), min(to, maxMillis), nil
 }
@@ -210,10 +229,10 @@ func planWindows(p plan, req *apiv1.ListTelemetryRequest, after telemetryToken, 
 		return plan{}, none, err
 	}
 	if len(req.GetNames()) == 0 {
-		return plan{}, none, badRequest("an interval needs names: say which telemetry to aggregate")
+		return plan{}, none, badField("names", "an interval needs names: say which telemetry to aggregate")
 	}
 	if windows := (to - from) / width.Milliseconds(); windows > maxWindows {
-		return plan{}, none, badRequest("%d windows of %s in the span: at most %d; widen the interval or shorten the span", windows, req.GetInterval(), maxWindows)
+		return plan{}, none, badField("interval", "%d windows of %s in the span: at most %d; widen the interval or shorten the span", windows, req.GetInterval(), maxWindows)
 	}
 	asked := req.GetAggregates()
 	if len(asked) == 0 {
@@ -225,7 +244,7 @@ func planWindows(p plan, req *apiv1.ListTelemetryRequest, after telemetryToken, 
 		for _, a := range asked {
 			f, ok := aggregates[a]
 			if !ok {
-				return plan{}, none, badRequest("aggregate %s is not one of AGGREGATE_AVG, _MIN, _MAX, _SUM, _COUNT, _FIRST, _LAST", a)
+				return plan{}, none, badField("aggregates", "aggregate %s is not one of AGGREGATE_AVG, _MIN, _MAX, _SUM, _COUNT, _FIRST, _LAST", a)
 			}
 			if key := f.name + "_" + name; !slices.Contains(p.names, key) {
 				p.names = append(p.names, key)

@@ -22,7 +22,7 @@ func (a *api) insert(tenant string, rows ...[3]any) {
 	for i, r := range rows {
 		at := noon.Add(time.Duration(r[1].(int)) * time.Second)
 		require.NoError(a.t, a.db.Exec(a.t.Context(), fmt.Sprintf(
-			"INSERT INTO telemetry (tenant, device, ts, body, partition, offset) SETTINGS type_json_skip_duplicated_paths = 1 SELECT '%s', '%s', fromUnixTimestamp64Milli(%d, 'UTC'), '%s'::JSON, 0, %d",
+			"INSERT INTO telemetry (tenant, device, ts, body, partition, offset) SETTINGS type_json_skip_duplicated_paths = 1, input_format_try_infer_dates = 0, input_format_try_infer_datetimes = 0 SELECT '%s', '%s', fromUnixTimestamp64Milli(%d, 'UTC'), '%s'::JSON, 0, %d",
 			tenant, r[0], at.UnixMilli(), r[2], i)))
 	}
 }

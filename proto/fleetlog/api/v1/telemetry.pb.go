@@ -24,7 +24,9 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Aggregate is a function over the values of one name in one window.
+// Aggregate is a function over the values of one name in one window. AVG, MIN,
+// MAX and SUM take JSON numbers and leave other values out; a row has no value of
+// theirs when there was no number. COUNT, FIRST and LAST take any value but null.
 type Aggregate int32
 
 const (
@@ -94,7 +96,10 @@ type GetLatestTelemetryRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	DeviceId string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
 	// Name of the telemetry; a dot reaches into an object (`location.lat`).
-	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Component of the device that sent it; what the device sent as itself when
+	// not given.
+	Component     string `protobuf:"bytes,3,opt,name=component,proto3" json:"component,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -139,6 +144,13 @@ func (x *GetLatestTelemetryRequest) GetDeviceId() string {
 func (x *GetLatestTelemetryRequest) GetName() string {
 	if x != nil {
 		return x.Name
+	}
+	return ""
+}
+
+func (x *GetLatestTelemetryRequest) GetComponent() string {
+	if x != nil {
+		return x.Component
 	}
 	return ""
 }
@@ -214,7 +226,10 @@ type ListTelemetryRequest struct {
 	// Rows a page: 1 to 10000, 100 when not given.
 	Maxpagesize int32 `protobuf:"varint,7,opt,name=maxpagesize,proto3" json:"maxpagesize,omitempty"`
 	// Where the page starts: `next_page_token` of the page before.
-	PageToken     string `protobuf:"bytes,8,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,8,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Component of the device that sent it; what the device sent as itself when
+	// not given.
+	Component     string `protobuf:"bytes,9,opt,name=component,proto3" json:"component,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -301,6 +316,13 @@ func (x *ListTelemetryRequest) GetMaxpagesize() int32 {
 func (x *ListTelemetryRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListTelemetryRequest) GetComponent() string {
+	if x != nil {
+		return x.Component
 	}
 	return ""
 }
@@ -427,13 +449,14 @@ var File_fleetlog_api_v1_telemetry_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_telemetry_proto_rawDesc = "" +
 	"\n" +
-	"\x1ffleetlog/api/v1/telemetry.proto\x12\x0ffleetlog.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"L\n" +
+	"\x1ffleetlog/api/v1/telemetry.proto\x12\x0ffleetlog.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"j\n" +
 	"\x19GetLatestTelemetryRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"x\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
+	"\tcomponent\x18\x03 \x01(\tR\tcomponent\"x\n" +
 	"\x0eTelemetryValue\x128\n" +
 	"\ttimestamp\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x12,\n" +
-	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value\"\xbe\x02\n" +
+	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value\"\xdc\x02\n" +
 	"\x14ListTelemetryRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12\x14\n" +
 	"\x05names\x18\x02 \x03(\tR\x05names\x12.\n" +
@@ -445,7 +468,8 @@ const file_fleetlog_api_v1_telemetry_proto_rawDesc = "" +
 	"aggregates\x12 \n" +
 	"\vmaxpagesize\x18\a \x01(\x05R\vmaxpagesize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\b \x01(\tR\tpageToken\"\xbd\x01\n" +
+	"page_token\x18\b \x01(\tR\tpageToken\x12\x1c\n" +
+	"\tcomponent\x18\t \x01(\tR\tcomponent\"\xbd\x01\n" +
 	"\x15ListTelemetryResponse\x123\n" +
 	"\x05value\x18\x01 \x03(\v2\x1d.fleetlog.api.v1.TelemetryRowR\x05value\x12 \n" +
 	"\tnext_link\x18\x02 \x01(\tH\x00R\bnextLink\x88\x01\x01\x12+\n" +
@@ -464,10 +488,10 @@ const file_fleetlog_api_v1_telemetry_proto_rawDesc = "" +
 	"\rAGGREGATE_SUM\x10\x04\x12\x13\n" +
 	"\x0fAGGREGATE_COUNT\x10\x05\x12\x13\n" +
 	"\x0fAGGREGATE_FIRST\x10\x06\x12\x12\n" +
-	"\x0eAGGREGATE_LAST\x10\a2\xb6\x02\n" +
-	"\x10TelemetryService\x12\x94\x01\n" +
-	"\x12GetLatestTelemetry\x12*.fleetlog.api.v1.GetLatestTelemetryRequest\x1a\x1f.fleetlog.api.v1.TelemetryValue\"1\x82\xd3\xe4\x93\x02+\x12)/api/devices/{device_id}/telemetry/{name}\x12\x8a\x01\n" +
-	"\rListTelemetry\x12%.fleetlog.api.v1.ListTelemetryRequest\x1a&.fleetlog.api.v1.ListTelemetryResponse\"*\x82\xd3\xe4\x93\x02$\x12\"/api/devices/{device_id}/telemetryB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
+	"\x0eAGGREGATE_LAST\x10\a2\xb7\x03\n" +
+	"\x10TelemetryService\x12\xd8\x01\n" +
+	"\x12GetLatestTelemetry\x12*.fleetlog.api.v1.GetLatestTelemetryRequest\x1a\x1f.fleetlog.api.v1.TelemetryValue\"u\x82\xd3\xe4\x93\x02oZB\x12@/api/devices/{device_id}/components/{component}/telemetry/{name}\x12)/api/devices/{device_id}/telemetry/{name}\x12\xc7\x01\n" +
+	"\rListTelemetry\x12%.fleetlog.api.v1.ListTelemetryRequest\x1a&.fleetlog.api.v1.ListTelemetryResponse\"g\x82\xd3\xe4\x93\x02aZ;\x129/api/devices/{device_id}/components/{component}/telemetry\x12\"/api/devices/{device_id}/telemetryB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
 
 var (
 	file_fleetlog_api_v1_telemetry_proto_rawDescOnce sync.Once
