@@ -125,9 +125,10 @@ const (
 	rebalancePatience = 60 * time.Second
 )
 
-// consumerOpts join the group. Offsets are committed by the writers only.
-func consumerOpts(group, topic string) []kgo.Opt {
-	return []kgo.Opt{
+// consumerOpts join the group, under the node's own name when it has one. Offsets
+// are committed by the writers only.
+func consumerOpts(group, topic, node string) []kgo.Opt {
+	opts := []kgo.Opt{
 		kgo.ConsumerGroup(group),
 		kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
@@ -139,4 +140,8 @@ func consumerOpts(group, topic string) []kgo.Opt {
 		kgo.FetchMaxBytes(fetchBytes),
 		kgo.FetchMaxPartitionBytes(fetchPartition),
 	}
+	if node != "" {
+		opts = append(opts, kgo.InstanceID(node))
+	}
+	return opts
 }

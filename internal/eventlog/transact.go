@@ -71,6 +71,7 @@ func (l *Log) transactSession(ctx context.Context, node string, s Stage) error {
 		kgo.ConsumeTopics(l.Name(s.Topic)),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.InstanceID(node), // a restarted node has its partitions back at once
 		kgo.TransactionalID(l.Group(s.Name)+"."+node),
 		kgo.TransactionTimeout(transactionTimeout),
 		kgo.SessionTimeout(sessionTimeout),
