@@ -38,8 +38,13 @@ func eachSite(t *testing.T, run func(*site)) {
 
 func newSite(t *testing.T, broker enginetest.Log) *site {
 	t.Helper()
-	s := &site{t: t, broker: broker}
-	s.addr, s.database = enginetest.ClickHouse(t)
+	addr, database := enginetest.ClickHouse(t)
+	return newSiteOn(t, broker, addr, database)
+}
+
+func newSiteOn(t *testing.T, broker enginetest.Log, addr, database string) *site {
+	t.Helper()
+	s := &site{t: t, broker: broker, addr: addr, database: database}
 	var err error
 	s.log, err = eventlog.Open(t.Context(), eventlog.Config{Brokers: []string{broker.Addr}, Prefix: broker.TopicPrefix, Partitions: 3, Logger: quiet()})
 	require.NoError(t, err)

@@ -50,6 +50,7 @@ type writer struct {
 	// longestInsert is how long the sink may be busy with an insert whose answer
 	// never came.
 	longestInsert time.Duration
+	lettersAtOnce int // dead letters under way
 	retry         retry
 	metrics       *metrics
 }
@@ -93,13 +94,10 @@ func (w *writer) confirm(ctx context.Context, partition int32, next int64) error
 	})
 }
 
-// lettersAtOnce bounds the dead letters under way.
-const lettersAtOnce = 256
-
 // putAside writes the block's refused records to the dead letter.
 func (w *writer) putAside(ctx context.Context, b *block) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(lettersAtOnce)
+	group.SetLimit(w.lettersAtOnce)
 	for _, bad := range b.refused {
 		group.Go(func() error { return w.putAsideRecord(ctx, bad.record, bad.refusal) })
 	}

@@ -171,7 +171,7 @@ func (w *world) live() {
 	w.crash = crash
 	metrics, err := newMetrics(prometheus.NewRegistry())
 	require.NoError(w.t, err)
-	writer := &writer{sink: w, ledger: w, letters: w, prefix: "test", metrics: metrics,
+	writer := &writer{sink: w, ledger: w, letters: w, prefix: "test", metrics: metrics, lettersAtOnce: 1,
 		retry: retry{logger: slog.New(slog.DiscardHandler), first: 1, longest: 1, attempt: time.Minute, retried: func() {}}}
 	cut := cutter{next: w.committed}
 	b := newBlock(0)
