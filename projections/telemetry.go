@@ -184,6 +184,9 @@ func (t *Telemetry) Run(ctx context.Context) error {
 	}
 	t.giveBackAll()
 	client.Close()
+	if err := t.log.LeaveGroup(leaving, projection, t.options.Node); err != nil {
+		t.logger.Warn("the other nodes have to wait for this one's partitions", "error", err)
+	}
 	return nil
 }
 

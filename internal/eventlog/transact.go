@@ -88,6 +88,10 @@ func (l *Log) transactSession(ctx context.Context, node string, s Stage) error {
 	for {
 		fetches := session.PollRecords(ctx, maxBatch)
 		if ctx.Err() != nil || fetches.IsClientClosed() {
+			session.Close()
+			if err := l.LeaveGroup(ctx, s.Name, node); err != nil {
+				l.logger.Warn("the other nodes have to wait for this one's partitions", "stage", s.Name, "error", err)
+			}
 			return nil
 		}
 		l.logFetchErrors(fetches)
