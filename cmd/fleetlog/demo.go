@@ -30,8 +30,8 @@ func (r *runCommand) demo(ctx context.Context, p *platform, home *dataDir) error
 		API: p.endpoints.API, Token: string(token), MQTT: broker, CAFile: ca,
 		Devices: r.DemoDevices, Prefix: demoPrefix, Rate: float64(r.DemoDevices), Profile: "thermostat", QoS: 1, Seed: 1,
 	})
-	if ctx.Err() != nil {
-		return nil
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("demo fleet ended after %d messages: %w", summary.Sent, err)
 	}
-	return fmt.Errorf("demo fleet ended after %d messages: %w", summary.Sent, err)
+	return nil
 }

@@ -147,7 +147,7 @@ func (s *sender) run(addr, key string) {
 		sent = append(sent, s.next)
 		mu.Unlock()
 		publish := append(mqttString("devices/"+s.id+"/messages/events/"), byte(packetID>>8), byte(packetID))
-		if _, err := conn.Write(mqttPacket(0x32, append(publish, fmt.Sprintf(`{"n":%d,"pad":"%s"}`, s.next, strings.Repeat("x", 80))...))); err != nil {
+		if _, err := conn.Write(mqttPacket(0x32, append(publish, fmt.Sprintf(`{"n":%d,"pad":%q}`, s.next, strings.Repeat("x", 80))...))); err != nil {
 			return
 		}
 	}

@@ -37,10 +37,10 @@ the defaults shown here.`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := execute(ctx, os.Args[1:]); err != nil {
+	err := execute(ctx, os.Args[1:])
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "fleetlog:", err)
-		stop()
 		os.Exit(1)
 	}
 }

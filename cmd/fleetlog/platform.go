@@ -130,7 +130,7 @@ func (r *runCommand) assemble(ctx context.Context, home *dataDir, logger *slog.L
 func (r *runCommand) openLog(ctx context.Context, p *platform, home *dataDir) (*eventlog.Log, error) {
 	brokers := r.Kafka
 	if len(brokers) == 0 {
-		broker, err := kafka.Start(kafka.Options{Addr: r.KafkaAddr, DataDir: home.file("log"), SyncWrites: r.LogSync, Logger: p.logger})
+		broker, err := kafka.Start(kafka.Options{Addr: r.KafkaAddr, DataDir: home.file("log"), SyncWrites: r.LogSync, Logger: p.logger}) //nolint:contextcheck // it lives until it is closed
 		if err != nil {
 			return nil, fmt.Errorf("--kafka-addr: %w", err)
 		}
@@ -145,7 +145,7 @@ func (r *runCommand) openLog(ctx context.Context, p *platform, home *dataDir) (*
 		return nil, err
 	}
 	p.onClose(func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), eventlog.FlushTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventlog.FlushTimeout)
 		defer cancel()
 		err := log.Flush(ctx)
 		log.Close()

@@ -103,7 +103,7 @@ func (p *process) terminate() (took time.Duration) {
 		require.NoError(p.t, err, "exit code after SIGTERM\n%s", p.stderr)
 	case <-time.After(20 * time.Second):
 		_ = p.cmd.Process.Kill()
-		<-ended
+		require.Error(p.t, <-ended)
 		require.Fail(p.t, "fleetlog does not stop")
 	}
 	return time.Since(began)

@@ -20,6 +20,6 @@ func (versionCommand) Run() error {
 			}
 		}
 	}
-	fmt.Printf("fleetlog %s%s %s %s/%s\n", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	return nil
+	_, err := fmt.Printf("fleetlog %s%s %s %s/%s\n", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
 }
