@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +27,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -35,20 +38,35 @@ import (
 
 // api is the whole API on real engines, as a client meets it.
 type api struct {
-	t     *testing.T
+	t     testing.TB
 	url   string
 	token string
 	rpc   *grpc.ClientConn
 	db    *clickhouse.Conn
+	// engine is the address of ClickHouse.
+	engine  string
+	devices *registry.Registry
+	// folding is held by a test that wants changes to wait.
+	folding *sync.Mutex
+	waiting *atomic.Int32 // changes that wait for the fold
+	// stop ends the server, stopped says how it ended.
+	stop    context.CancelFunc
+	stopped <-chan error
 }
 
-func newAPI(t *testing.T) *api {
+func newAPI(t testing.TB) *api {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	broker := enginetest.EmbeddedLog(t)
 	log, err := eventlog.Open(t.Context(), eventlog.Config{Brokers: []string{broker.Addr}, Prefix: broker.TopicPrefix, Logger: quiet})
 	require.NoError(t, err)
 	addr, database := enginetest.ClickHouse(t)
+	engines := goleak.IgnoreCurrent()
+	t.Cleanup(func() {
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		goleak.VerifyNone(t, engines, goleak.IgnoreAnyFunction("github.com/twmb/franz-go/pkg/kfake.(*clientConn).write"),
+			goleak.IgnoreAnyFunction("github.com/twmb/franz-go/pkg/kfake.(*clientConn).read"))
+	})
 	db, err := clickhouse.Open(t.Context(), clickhouse.Config{Addr: addr, Database: database})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = db.Close() })
@@ -73,28 +91,39 @@ func newAPI(t *testing.T) *api {
 	rpc, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	ends := make(chan error, 3)
-	go func() { ends <- server.Serve(ctx, rest, rpc) }()
+	serving, stop := context.WithCancel(ctx)
+	stopped, ends := make(chan error, 1), make(chan error, 2)
+	folding, waiting := new(sync.Mutex), new(atomic.Int32)
+	go func() { stopped <- server.Serve(serving, rest, rpc); close(stopped) }()
 	go func() { ends <- devices.Run(ctx) }()
-	go func() { ends <- fold(ctx, log) }()
+	go func() { ends <- fold(ctx, log, folding, waiting) }()
 	conn, err := grpc.NewClient(rpc.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, conn.Close())
 		cancel()
+		stop()
+		require.NoError(t, <-stopped)
 		for range cap(ends) {
 			require.NoError(t, <-ends)
 		}
 		log.Close()
 	})
 	require.Eventually(t, func() bool { return devices.Ready() == nil }, 10*time.Second, time.Millisecond)
-	return &api{t: t, url: "http://" + rest.Addr().String(), token: string(token), rpc: conn, db: db}
+	return &api{
+		t: t, url: "http://" + rest.Addr().String(), token: string(token), rpc: conn, db: db, engine: addr,
+		devices: devices, folding: folding, waiting: waiting, stop: stop, stopped: stopped,
+	}
 }
 
 // fold decides device events as the processor of another room does.
-func fold(ctx context.Context, log *eventlog.Log) error {
+func fold(ctx context.Context, log *eventlog.Log, folding *sync.Mutex, waiting *atomic.Int32) error {
 	states := map[string]*eventsv1.DeviceState{}
 	return log.Follow(ctx, eventlog.Devices, func(r *kgo.Record) {
+		waiting.Add(1)
+		folding.Lock()
+		waiting.Add(-1)
+		defer folding.Unlock()
 		ev := new(eventsv1.DeviceEvent)
 		if err := proto.Unmarshal(r.Value, ev); err != nil {
 			panic(err)

@@ -41,16 +41,16 @@ func authenticateStream(tokens *access.Tokens) grpc.StreamServerInterceptor {
 		if err != nil {
 			return err
 		}
-		return next(srv, &principalStream{ServerStream: stream, ctx: ctx})
+		return next(srv, &contextStream{ServerStream: stream, ctx: ctx})
 	}
 }
 
-type principalStream struct {
+type contextStream struct {
 	grpc.ServerStream
 	ctx context.Context //nolint:containedctx // how gRPC replaces a stream's context
 }
 
-func (s *principalStream) Context() context.Context { return s.ctx }
+func (s *contextStream) Context() context.Context { return s.ctx }
 
 func withPrincipal(ctx context.Context, tokens *access.Tokens) (context.Context, error) {
 	header := metadata.ValueFromIncomingContext(ctx, "authorization")

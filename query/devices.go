@@ -21,8 +21,7 @@ import (
 const (
 	defaultDevicesPage = 100
 	maxDevicesPage     = 1000
-	// changeTimeout bounds how long a call waits for the fold's decision.
-	changeTimeout = 10 * time.Second
+	changeTimeout      = 10 * time.Second
 )
 
 // deviceService answers reads from the node's registry and makes changes events.
@@ -30,6 +29,8 @@ type deviceService struct {
 	apiv1.UnimplementedDeviceServiceServer
 	registry *registry.Registry
 	keys     *device.MasterKey
+	// timeout bounds how long a change waits for the fold's decision.
+	timeout time.Duration
 }
 
 func (s *deviceService) ListDevices(ctx context.Context, req *apiv1.ListDevicesRequest) (*apiv1.ListDevicesResponse, error) {
@@ -153,7 +154,7 @@ func (s *deviceService) change(ctx context.Context, id, bodyTag string, ev *even
 	}
 	ev.Id, ev.Tenant, ev.Device, ev.Time = eventlog.NewID(), p.Tenant, id, timestamppb.Now()
 	ev.Actor = &eventsv1.Actor{Principal: p.ID, RequestId: requestID(ctx)}
-	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	state, err := s.registry.Change(ctx, ev)
 	if err != nil {

@@ -2,10 +2,11 @@ package query
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/fleetlog/fleetlog/internal/eventlog"
@@ -29,8 +30,9 @@ func requestID(ctx context.Context) string {
 
 // observer gives each call its id, counts it, and logs what went wrong.
 type observer struct {
-	logger  *slog.Logger
-	seconds *prometheus.HistogramVec
+	logger    *slog.Logger
+	seconds   *prometheus.HistogramVec
+	responses *prometheus.CounterVec
 }
 
 func newObserver(reg prometheus.Registerer, logger *slog.Logger) *observer {
@@ -38,8 +40,11 @@ func newObserver(reg prometheus.Registerer, logger *slog.Logger) *observer {
 		Name:    "fleetlog_api_seconds",
 		Help:    "Time an API call took, by method and status code.",
 		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
-	}, []string{"method", "code"})}
-	reg.MustRegister(o.seconds)
+	}, []string{"method", "code"}), responses: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "fleetlog_http_responses_total",
+		Help: "HTTP responses by request method and status, those to requests that never became an API call among them.",
+	}, []string{"method", "status"})}
+	reg.MustRegister(o.seconds, o.responses)
 	return o
 }
 
@@ -49,20 +54,90 @@ func (o *observer) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 	id := eventlog.NewID()
 	ctx = context.WithValue(ctx, requestIDContextKey{}, id)
 	_ = grpc.SetHeader(ctx, metadata.Pairs(requestIDKey, id)) // fails only after the answer has begun
-	began := time.Now()
-	defer func() {
-		if p := recover(); p != nil {
-			err = &internalError{cause: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
-		}
-		code := status.Code(err)
-		took := time.Since(began)
-		o.seconds.WithLabelValues(info.FullMethod, code.String()).Observe(took.Seconds())
-		level := slog.LevelDebug
-		var fault *internalError
-		if errors.As(err, &fault) || code == codes.Internal {
-			level = slog.LevelError
-		}
-		o.logger.Log(ctx, level, "API call", "method", info.FullMethod, "code", code.String(), "took", took, "request_id", id, "error", err)
-	}()
+	defer o.ended(ctx, info.FullMethod, time.Now(), &err)
 	return next(ctx, req)
 }
+
+// stream does the same for streams.
+func (o *observer) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	id := eventlog.NewID()
+	_ = stream.SetHeader(metadata.Pairs(requestIDKey, id))
+	ctx := context.WithValue(stream.Context(), requestIDContextKey{}, id)
+	defer o.ended(ctx, info.FullMethod, time.Now(), &err)
+	return next(srv, &contextStream{ServerStream: stream, ctx: ctx})
+}
+
+// ended is deferred: only so can it see a panic.
+func (o *observer) ended(ctx context.Context, method string, began time.Time, err *error) {
+	if p := recover(); p != nil {
+		*err = &internalError{cause: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
+	}
+	code, took := status.Code(*err), time.Since(began)
+	o.seconds.WithLabelValues(method, code.String()).Observe(took.Seconds())
+	level := slog.LevelDebug
+	switch code {
+	case codes.Internal, codes.Unknown:
+		level = slog.LevelError
+	case codes.Unavailable:
+		level = slog.LevelWarn
+	}
+	o.logger.Log(ctx, level, "API call", "method", method, "code", code.String(), "took", took, "request_id", requestID(ctx), "error", *err)
+}
+
+// clientRequestIDKey is the header by which a caller gives a request an id of
+// its own, as Azure's clients do; it comes back in the answer.
+const clientRequestIDKey = "x-ms-client-request-id"
+
+// maxClientRequestIDBytes bounds what is sent back and logged.
+const maxClientRequestIDBytes = 128
+
+// http counts and logs what REST answers.
+func (o *observer) http(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		own := r.Header.Get(clientRequestIDKey)
+		if len(own) > maxClientRequestIDBytes {
+			own = ""
+		}
+		if own != "" {
+			w.Header().Set(clientRequestIDKey, own)
+		}
+		began, answer := time.Now(), &answerWriter{ResponseWriter: w, status: http.StatusOK}
+		defer func() {
+			o.responses.WithLabelValues(knownMethod(r.Method), strconv.Itoa(answer.status)).Inc()
+			o.logger.Debug("HTTP request", "method", r.Method, "path", r.URL.Path, "status", answer.status, "took", time.Since(began),
+				"request_id", w.Header().Get(requestIDKey), "client_request_id", own)
+		}()
+		next.ServeHTTP(answer, r)
+	})
+}
+
+// knownMethod keeps a caller from making up label values.
+func knownMethod(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return method
+	}
+	return "other"
+}
+
+// answerWriter notes the status of an answer.
+type answerWriter struct {
+	http.ResponseWriter
+	status int
+	begun  bool
+}
+
+func (w *answerWriter) WriteHeader(status int) {
+	if !w.begun && status >= http.StatusOK {
+		w.status, w.begun = status, true
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *answerWriter) Write(b []byte) (int, error) {
+	w.begun = true
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -61,7 +61,7 @@ func (s *Server) handler(ctx context.Context, inside *bufconn.Listener) (http.Ha
 			return nil, nil, fmt.Errorf("register REST: %w", err)
 		}
 	}
-	return hardened(s.pages(gateway)), conn, nil
+	return s.observer.http(hardened(s.pages(gateway))), conn, nil
 }
 
 // incomingHeader lets preconditions through beside what grpc-gateway passes on.
@@ -173,6 +173,7 @@ func answerError(w http.ResponseWriter, rest restError, message, id string) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set(requestIDKey, id)
+	h.Set("x-ms-error-code", rest.code)
 	if rest.status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="fleetlog"`)
 	}

@@ -46,23 +46,24 @@ const (
 
 // Server is the API on its two ports.
 type Server struct {
-	deps   Deps
-	grpc   *grpc.Server
-	health *health.Server
+	deps     Deps
+	grpc     *grpc.Server
+	health   *health.Server
+	observer *observer
 }
 
 // NewServer builds the services; Serve opens them.
 func NewServer(deps Deps) *Server {
-	s := &Server{deps: deps, health: health.NewServer()}
+	s := &Server{deps: deps, health: health.NewServer(), observer: newObserver(deps.Metrics, deps.Logger)}
 	s.grpc = grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxRequestBytes),
 		grpc.MaxConcurrentStreams(1000),
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 30 * time.Minute, Time: 2 * time.Minute}),
-		grpc.ChainUnaryInterceptor(newObserver(deps.Metrics, deps.Logger).unary, authenticate(deps.Tokens)),
-		grpc.ChainStreamInterceptor(authenticateStream(deps.Tokens)),
+		grpc.ChainUnaryInterceptor(s.observer.unary, authenticate(deps.Tokens)),
+		grpc.ChainStreamInterceptor(s.observer.stream, authenticateStream(deps.Tokens)),
 	)
-	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{registry: deps.Registry, keys: deps.Keys})
+	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{registry: deps.Registry, keys: deps.Keys, timeout: changeTimeout})
 	apiv1.RegisterTelemetryServiceServer(s.grpc, &telemetryService{registry: deps.Registry, db: deps.ClickHouse})
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
@@ -84,8 +85,10 @@ func (s *Server) Serve(ctx context.Context, rest, rpc net.Listener) error {
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute,
+		WriteTimeout:      2 * time.Minute,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(s.deps.Logger.Handler(), slog.LevelDebug),
 	}
 	var serving errgroup.Group
 	failed := make(chan struct{}, 3)
