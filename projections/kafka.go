@@ -118,11 +118,13 @@ func (l *logLetters) read(ctx context.Context, partition int32, offset int64) (*
 
 // Settings of the consumer.
 const (
-	sessionTimeout    = 10 * time.Second
-	fetchBytes        = 16 << 20
-	fetchPartition    = 4 << 20
-	pollRecords       = 20_000
-	rebalancePatience = 60 * time.Second
+	sessionTimeout = 10 * time.Second
+	fetchBytes     = 16 << 20
+	fetchPartition = 4 << 20
+	pollRecords    = 20_000
+	// rebalanceTimeout is how long a rebalance waits for a node that died in it;
+	// a live one needs stopGrace and a moment.
+	rebalanceTimeout = 15 * time.Second
 )
 
 // consumerOpts join the group, under the node's own name when it has one. Offsets
@@ -136,7 +138,7 @@ func consumerOpts(group, topic, node string) []kgo.Opt {
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.DisableAutoCommit(),
 		kgo.SessionTimeout(sessionTimeout),
-		kgo.RebalanceTimeout(rebalancePatience),
+		kgo.RebalanceTimeout(rebalanceTimeout),
 		kgo.FetchMaxBytes(fetchBytes),
 		kgo.FetchMaxPartitionBytes(fetchPartition),
 	}
