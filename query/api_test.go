@@ -310,3 +310,8 @@ func TestPages(t *testing.T) {
 		require.Equal(t, "nosniff", resp.Header.Get("X-Content-Type-Options"))
 	}
 }
+
+// authorized is a context for gRPC calls with the token.
+func (a *api) authorized(t testing.TB) context.Context {
+	return metadata.AppendToOutgoingContext(t.Context(), "authorization", a.token)
+}

@@ -139,7 +139,7 @@ func TestEveryAnswerIsCounted(t *testing.T) {
 func TestErrorsCarryDetails(t *testing.T) {
 	a := newAPI(t)
 	devices := apiv1.NewDeviceServiceClient(a.rpc)
-	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", a.token)
+	ctx := a.authorized(t)
 	_, err := devices.ListDevices(ctx, &apiv1.ListDevicesRequest{Maxpagesize: -1})
 	details := status.Convert(err).Details()
 	require.Len(t, details, 1)

@@ -171,8 +171,11 @@ func span(req *apiv1.ListTelemetryRequest, after telemetryToken, now time.Time) 
 	if from >= to {
 		return 0, 0, badField("from", "from (%s) is not before to (%s)", start.UTC().Format(time.RFC3339), end.UTC().Format(time.RFC3339))
 	}
-	return max(from, minMillis), min(to, maxMillis), nil
+	return storable(from), storable(to), nil
 }
+
+// storable brings a time beyond what the store can hold to its nearest end.
+func storable(millis int64) int64 { return min(max(millis, minMillis), maxMillis) }
 
 // What DateTime64(3) holds: 1900 to 2299.
 const (
@@ -198,7 +201,7 @@ func planMessages(p plan, req *apiv1.ListTelemetryRequest, after telemetryToken)
 	}
 	if req.GetPageToken() != "" {
 		p.sql += " AND (ts, partition, offset) < (fromUnixTimestamp64Milli({before:Int64}, 'UTC'), {partition:Int32}, {offset:Int64})"
-		p.parameters["before"] = strconv.FormatInt(after.Before, 10)
+		p.parameters["before"] = strconv.FormatInt(storable(after.Before), 10)
 		p.parameters["partition"] = strconv.FormatInt(int64(after.Partition), 10)
 		p.parameters["offset"] = strconv.FormatInt(after.Offset, 10)
 	}
@@ -254,12 +257,10 @@ func planWindows(p plan, req *apiv1.ListTelemetryRequest, after telemetryToken, 
 	}
 	p.windowed = true
 	p.parameters["width"] = strconv.FormatInt(width.Milliseconds(), 10)
-	having := ""
-	if req.GetPageToken() != "" {
-		having = " HAVING window < {before:Int64}"
-		p.parameters["before"] = strconv.FormatInt(after.Before, 10)
+	if req.GetPageToken() != "" { // the span of the pages left ends where the last window began
+		p.parameters["to"] = strconv.FormatInt(min(to, storable(after.Before)), 10)
 	}
 	p.sql = "SELECT toUnixTimestamp64Milli(ts) - positiveModulo(toUnixTimestamp64Milli(ts), {width:Int64}) AS window, [" + strings.Join(columns, ", ") + "]::Array(Nullable(String)) " +
-		ofDevice + inSpan + " AND (" + strings.Join(sent, " OR ") + ") GROUP BY window" + having + " ORDER BY window DESC LIMIT {limit:UInt32}"
+		ofDevice + inSpan + " AND (" + strings.Join(sent, " OR ") + ") GROUP BY window ORDER BY window DESC LIMIT {limit:UInt32}"
 	return p, after, nil
 }

@@ -2,6 +2,7 @@ package query
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"strings"
@@ -117,6 +118,13 @@ func TestListTelemetry(t *testing.T) {
 	require.Equal(t, map[string]any{"avg_n": 0.5, "min_n": 0.0, "max_n": 1.0, "sum_n": 1.0, "count_n": 2.0, "first_n": 0.0, "last_n": 1.0}, windows[5]["values"])
 	require.Equal(t, "2026-11-23T12:00:00Z", windows[5]["timestamp"])
 
+	for _, at := range []int64{math.MinInt64, math.MaxInt64} {
+		for _, query := range []string{"", "&names=n&interval=PT1M"} {
+			forged := encodeToken(telemetryToken{To: at, Before: at, Partition: -1, Offset: at})
+			status, answer, _ := a.call(http.MethodGet, "/api/devices/d/telemetry?from=2026-11-23T12:00:00Z&to=2026-11-23T13:00:00Z&pageToken="+forged+query, "")
+			require.Equal(t, http.StatusOK, status, answer)
+		}
+	}
 	for query, says := range map[string]string{
 		"interval=PT1M":                                     "names",
 		"interval=1m&names=n":                               "ISO 8601",
@@ -125,6 +133,7 @@ func TestListTelemetry(t *testing.T) {
 		"names=n%20OR%201":                                  "telemetry name",
 		"from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z": "not before",
 		"from=yesterday":                                    "from",
+		"pageToken=e30&maxpagesize=-1":                      "maxpagesize",
 		"maxpagesize=-1":                                    "maxpagesize",
 		"names=" + strings.Repeat("a&names=", 15) + "a":     "at most 15",
 	} {
@@ -132,6 +141,70 @@ func TestListTelemetry(t *testing.T) {
 		require.Equal(t, http.StatusBadRequest, status, "%s: %v", query, answer)
 		require.Contains(t, message(answer), says, query)
 	}
+}
+
+// TestAggregatesTakeNumbersOnly mixes every type under one name.
+func TestAggregatesTakeNumbersOnly(t *testing.T) {
+	a := newAPI(t)
+	status, answer, _ := a.call(http.MethodPut, "/api/devices/d", "{}")
+	require.Equal(t, http.StatusOK, status, answer)
+	bodies := []string{
+		`{"n":1}`, `{"n":2.5}`, `{"n":9007199254740993}`, `{"n":18446744073709551615}`, `{"n":-4}`,
+		`{"n":"100"}`, `{"n":"nan"}`, `{"n":true}`, `{"n":null}`, `{"n":{"deep":7}}`, `{"n":[1,2]}`, `{"other":1}`,
+	}
+	for i, body := range bodies {
+		a.insert("default", [3]any{"d", i, body})
+	}
+	a.insert("default", [3]any{"d", 3600, `{"n":"only text"}`})
+	query := "?from=2026-11-23T12:00:00Z&to=2026-11-23T14:00:00Z&interval=PT1H&names=n&names=other"
+	for _, name := range []string{"AVG", "MIN", "MAX", "SUM", "COUNT", "FIRST", "LAST"} {
+		query += "&aggregates=AGGREGATE_" + name
+	}
+	status, answer, _ = a.call(http.MethodGet, "/api/devices/d/telemetry"+query, "")
+	require.Equal(t, http.StatusOK, status, answer)
+	rows := answer["value"].([]any)
+	require.Len(t, rows, 2)
+	require.Equal(t, map[string]any{
+		"count_n": 1.0, "first_n": "only text", "last_n": "only text", "count_other": 0.0,
+	}, rows[0].(map[string]any)["values"])
+	sum := 1 + 2.5 + 9007199254740993.0 + 18446744073709551615.0 - 4
+	values := rows[1].(map[string]any)["values"].(map[string]any)
+	require.InEpsilon(t, sum, values["sum_n"], 1e-12)
+	require.InEpsilon(t, sum/5, values["avg_n"], 1e-12)
+	delete(values, "sum_n")
+	delete(values, "avg_n")
+	require.Equal(t, map[string]any{
+		"min_n": -4.0, "max_n": 18446744073709551615.0, "count_n": 10.0, "first_n": 1.0, "last_n": []any{1.0, 2.0},
+		"avg_other": 1.0, "min_other": 1.0, "max_other": 1.0, "sum_other": 1.0, "count_other": 1.0, "first_other": 1.0, "last_other": 1.0,
+	}, values)
+}
+
+// TestTelemetryIsOfOneTenantAndComponent gives two tenants and two components a
+// device of one name and telemetry of one name.
+func TestTelemetryIsOfOneTenantAndComponent(t *testing.T) {
+	a := newAPI(t)
+	status, answer, _ := a.call(http.MethodPut, "/api/devices/d", "{}")
+	require.Equal(t, http.StatusOK, status, answer)
+	for i, r := range [][3]string{{"default", "", "mine"}, {"default", "gps", "gps's"}, {"other", "", "theirs"}, {"other", "gps", "theirs"}} {
+		require.NoError(t, a.db.Exec(t.Context(), "INSERT INTO telemetry (tenant, device, ts, component, body, partition, offset) SELECT ?, 'd', ?, ?, ?::JSON, 0, ?",
+			r[0], noon, r[1], `{"of":"`+r[2]+`"}`, i))
+	}
+	const span = "from=2026-11-23T12:00:00Z&to=2026-11-23T13:00:00Z"
+	for path, want := range map[string]string{"/api/devices/d/": "mine", "/api/devices/d/components/gps/": "gps's"} {
+		_, latest, _ := a.call(http.MethodGet, path+"telemetry/of", "")
+		require.Equal(t, want, latest["value"], latest)
+		for _, query := range []string{"", "&names=of"} {
+			_, list, _ := a.call(http.MethodGet, path+"telemetry?"+span+query, "")
+			require.Equal(t, map[string]any{"value": []any{map[string]any{"timestamp": "2026-11-23T12:00:00Z", "values": map[string]any{"of": want}}}}, list)
+		}
+		_, windows, _ := a.call(http.MethodGet, path+"telemetry?"+span+"&names=of&interval=PT1H&aggregates=AGGREGATE_COUNT", "")
+		require.Equal(t, map[string]any{"count_of": 1.0}, windows["value"].([]any)[0].(map[string]any)["values"])
+	}
+	status, answer, _ = a.call(http.MethodGet, "/api/devices/d/components/none/telemetry/of", "")
+	require.Equal(t, http.StatusNotFound, status)
+	require.Contains(t, message(answer), "never sent")
+	status, _, _ = a.call(http.MethodGet, "/api/devices/d/components/"+strings.Repeat("x", 129)+"/telemetry/of", "")
+	require.Equal(t, http.StatusBadRequest, status)
 }
 
 // TestPagesAreStableUnderInserts reads a list page by page while newer and older
