@@ -52,6 +52,9 @@ func execute(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
 		return fmt.Errorf("%w; see 'fleetlog --help'", err)
@@ -64,7 +67,6 @@ func newParser(ctx context.Context, c *cli) (*kong.Kong, error) {
 		kong.Name("fleetlog"),
 		kong.Description(description),
 		kong.DefaultEnvars("FLEETLOG"),
-		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Configuration(loadConfig),
 		kong.BindTo(ctx, (*context.Context)(nil)),

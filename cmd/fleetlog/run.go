@@ -56,6 +56,13 @@ func (r *runCommand) Run(ctx context.Context, logger *slog.Logger) error {
 	}
 	defer home.close()
 	p, err := r.assemble(ctx, home, logger)
+	if ctx.Err() != nil {
+		logger.Info("stopped before it was ready", "error", err)
+		if err == nil {
+			p.close()
+		}
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -44,8 +45,8 @@ type Log struct {
 	logger     *slog.Logger
 }
 
-// Open connects, creates the topics that are missing and reads how many
-// partitions each has. It fails when no broker answers before ctx ends.
+// Open waits until a broker answers, creates the topics that are missing and
+// reads how many partitions each has. It fails when ctx ends first.
 func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if cfg.Prefix == "" {
 		cfg.Prefix = "fleetlog."
@@ -77,11 +78,24 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 		return nil, err
 	}
 	l.admin = kadm.NewClient(l.client)
-	if err := l.createTopics(ctx, cfg); err != nil {
+	err = l.awaitBrokers(ctx)
+	if err == nil {
+		err = l.createTopics(ctx, cfg)
+	}
+	if err != nil {
 		l.client.Close()
 		return nil, fmt.Errorf("open log at %v: %w", cfg.Brokers, err)
 	}
 	return l, nil
+}
+
+// awaitBrokers waits for a broker that is still starting, or away for a moment.
+func (l *Log) awaitBrokers(ctx context.Context) error {
+	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, l.Ping(ctx) },
+		backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, wait time.Duration) {
+			l.logger.Warn("Kafka does not answer, trying again", "error", err, "wait", wait)
+		}))
+	return err
 }
 
 // Close flushes nothing: callers wait for their own acknowledgements first. It
