@@ -272,6 +272,7 @@ func TestDevicesArePaged(t *testing.T) {
 			ids = append(ids, d.(map[string]any)["id"].(string))
 		}
 		next, _ = list["nextLink"].(string)
+		require.NotContains(t, list, "nextPageToken", "IoT Central has none")
 	}
 	require.Equal(t, []string{"d-0", "d-1", "d-2", "d-3", "d-4", "d-5", "d-6"}, ids)
 }
@@ -291,6 +292,15 @@ func TestGRPC(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, list.GetValue(), 1)
 	require.Nil(t, list.NextLink)
+	require.Nil(t, list.NextPageToken)
+	_, err = devices.PutDevice(ctx, &apiv1.PutDeviceRequest{DeviceId: "e"})
+	require.NoError(t, err)
+	list, err = devices.ListDevices(ctx, &apiv1.ListDevicesRequest{Maxpagesize: 1})
+	require.NoError(t, err)
+	require.Nil(t, list.NextLink)
+	list, err = devices.ListDevices(ctx, &apiv1.ListDevicesRequest{Maxpagesize: 1, PageToken: list.GetNextPageToken()})
+	require.NoError(t, err)
+	require.Equal(t, "e", list.GetValue()[0].GetId())
 }
 
 func TestPages(t *testing.T) {

@@ -52,8 +52,7 @@ func (s *deviceService) ListDevices(ctx context.Context, req *apiv1.ListDevicesR
 		resp.Value = append(resp.Value, toDevice(state))
 	}
 	if len(page) > size {
-		token := encodeToken(devicesToken{After: page[size-1].GetDevice()})
-		resp.NextPageToken, resp.NextLink = &token, nextLink(ctx, token)
+		resp.NextLink, resp.NextPageToken = nextPage(ctx, encodeToken(devicesToken{After: page[size-1].GetDevice()}))
 	}
 	return resp, nil
 }

@@ -54,7 +54,8 @@ func (o *observer) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 	id := eventlog.NewID()
 	ctx = context.WithValue(ctx, requestIDContextKey{}, id)
 	_ = grpc.SetHeader(ctx, metadata.Pairs(requestIDKey, id)) // fails only after the answer has begun
-	defer o.ended(ctx, info.FullMethod, time.Now(), &err)
+	began := time.Now()
+	defer func() { err = o.ended(ctx, info.FullMethod, began, err, recover()) }()
 	return next(ctx, req)
 }
 
@@ -63,16 +64,17 @@ func (o *observer) stream(srv any, stream grpc.ServerStream, info *grpc.StreamSe
 	id := eventlog.NewID()
 	_ = stream.SetHeader(metadata.Pairs(requestIDKey, id))
 	ctx := context.WithValue(stream.Context(), requestIDContextKey{}, id)
-	defer o.ended(ctx, info.FullMethod, time.Now(), &err)
+	began := time.Now()
+	defer func() { err = o.ended(ctx, info.FullMethod, began, err, recover()) }()
 	return next(srv, &contextStream{ServerStream: stream, ctx: ctx})
 }
 
-// ended is deferred: only so can it see a panic.
-func (o *observer) ended(ctx context.Context, method string, began time.Time, err *error) {
-	if p := recover(); p != nil {
-		*err = &internalError{cause: fmt.Errorf("panic: %v\n%s", p, debug.Stack())}
+// ended counts and logs a call and gives the error that it ends with.
+func (o *observer) ended(ctx context.Context, method string, began time.Time, err error, panicked any) error {
+	if panicked != nil {
+		err = &internalError{cause: fmt.Errorf("panic: %v\n%s", panicked, debug.Stack())}
 	}
-	code, took := status.Code(*err), time.Since(began)
+	code, took := status.Code(err), time.Since(began)
 	o.seconds.WithLabelValues(method, code.String()).Observe(took.Seconds())
 	level := slog.LevelDebug
 	switch code {
@@ -81,7 +83,8 @@ func (o *observer) ended(ctx context.Context, method string, began time.Time, er
 	case codes.Unavailable:
 		level = slog.LevelWarn
 	}
-	o.logger.Log(ctx, level, "API call", "method", method, "code", code.String(), "took", took, "request_id", requestID(ctx), "error", *err)
+	o.logger.Log(ctx, level, "API call", "method", method, "code", code.String(), "took", took, "request_id", requestID(ctx), "error", err)
+	return err
 }
 
 // clientRequestIDKey is the header by which a caller gives a request an id of

@@ -95,18 +95,19 @@ func requestURL(r *http.Request) *url.URL {
 	return &u
 }
 
-// nextLink is the caller's own URL with another page token; nil for a gRPC call,
-// which has no URL.
-func nextLink(ctx context.Context, token string) *string {
+// nextPage is how the caller gets the page that begins at the token: a REST
+// caller by its own URL with another page token, a gRPC caller, who has no URL,
+// by the token.
+func nextPage(ctx context.Context, at string) (link, token *string) {
 	u, err := url.Parse(first(ctx, urlKey))
 	if err != nil || u.Host == "" {
-		return nil
+		return nil, &at
 	}
 	q := u.Query()
 	q.Del("page_token")
-	q.Set("pageToken", token)
+	q.Set("pageToken", at)
 	u.RawQuery = q.Encode()
-	return proto.String(u.String())
+	return proto.String(u.String()), nil
 }
 
 // noContent answers 204 where there is nothing to say.
@@ -178,7 +179,9 @@ func answerError(w http.ResponseWriter, rest restError, message, id string) {
 		h.Set("WWW-Authenticate", `Bearer realm="fleetlog"`)
 	}
 	w.WriteHeader(rest.status)
-	_ = json.NewEncoder(w).Encode(body) // the caller may be gone
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false) // <data-dir> is to be read by people
+	_ = enc.Encode(body)     // the caller may be gone
 }
 
 // hardened bounds bodies and sets the headers every answer has.

@@ -82,8 +82,7 @@ func (s *telemetryService) ListTelemetry(ctx context.Context, req *apiv1.ListTel
 		return nil, err
 	}
 	if more {
-		token := encodeToken(at)
-		resp.NextPageToken, resp.NextLink = &token, nextLink(ctx, token)
+		resp.NextLink, resp.NextPageToken = nextPage(ctx, encodeToken(at))
 	}
 	return resp, nil
 }
