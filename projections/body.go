@@ -154,25 +154,22 @@ func hex4(b []byte, i int) int {
 	return int(n)
 }
 
+// isNumeric tells the bytes that a number is made of.
+func isNumeric(c byte) bool {
+	return c >= '0' && c <= '9' || c == '.' || c == '-' || c == '+' || c|0x20 == 'e'
+}
+
 // shortestLarge is the length of the shortest whole number that an Int64 or
 // UInt64 may not hold.
 const shortestLarge = 19
 
 // scanNumber returns the last byte of the number beginning at i.
 func scanNumber(b []byte, i int, note func(int, string)) int {
-	end, float, exponent := i, false, false
-	for end = i + 1; end < len(b); end++ {
-		switch c := b[end]; {
-		case c >= '0' && c <= '9' || c == '+' || c == '-':
-		case c == '.':
-			float = true
-		case c == 'e' || c == 'E':
-			float, exponent = true, true
-		default:
-			goto found
-		}
+	end, float, exponent := i+1, false, false
+	for ; end < len(b) && isNumeric(b[end]); end++ {
+		exponent = exponent || b[end]|0x20 == 'e'
+		float = float || exponent || b[end] == '.'
 	}
-found:
 	text := b[i:end]
 	switch {
 	case len(text) < shortestLarge && !exponent:

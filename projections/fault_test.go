@@ -101,19 +101,19 @@ func hangAfter(f *faulty, _ http.ResponseWriter, r *http.Request) {
 
 // tokenOnly leaves ClickHouse as kill -9 between the token and the rows would:
 // the token known, the rows not there. An insert of one other row does it.
-func (s *site) tokenOnly(f *faulty, _ http.ResponseWriter, r *http.Request) {
+func (s *site) tokenOnly(_ *faulty, _ http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	query := url.Values{}
 	query.Set("database", s.database)
 	query.Set("insert_deduplication_token", r.URL.Query().Get("insert_deduplication_token"))
 	query.Set("query", "INSERT INTO telemetry (tenant, id, enqueued_at) SELECT 'nobody', 'x', fromUnixTimestamp64Milli(1750000000000)")
-	resp, err := http.Post("http://"+s.addr+"/?"+query.Encode(), "", nil) //nolint:noctx // bounded by the test
+	resp, err := http.Post("http://"+s.addr+"/?"+query.Encode(), "", nil)
 	if err == nil {
 		_ = resp.Body.Close()
 	}
 	query.Del("insert_deduplication_token")
 	query.Set("query", "DELETE FROM telemetry WHERE tenant = 'nobody'")
-	if resp, err = http.Post("http://"+s.addr+"/?"+query.Encode(), "", nil); err == nil { //nolint:noctx // as above
+	if resp, err = http.Post("http://"+s.addr+"/?"+query.Encode(), "", nil); err == nil {
 		_ = resp.Body.Close()
 	}
 	panic(http.ErrAbortHandler)

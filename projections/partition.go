@@ -61,12 +61,13 @@ func newPartition(number int32, q *queue, w *writer, l limits, locate func(conte
 // start begins the work; the caller ends it with stop.
 func (p *partition) start(ctx context.Context) {
 	ctx, p.cancel = context.WithCancel(ctx)
-	p.stopping, p.endSoon = context.WithCancel(ctx)
+	stopping, endSoon := context.WithCancel(ctx)
+	p.stopping, p.endSoon = stopping, endSoon
 	go func() {
 		defer close(p.done)
 		defer p.cancel()
 		var at position
-		if p.writer.retry.untilDone(p.stopping, "find position", func(ctx context.Context) (err error) {
+		if p.writer.retry.untilDone(stopping, "find position", func(ctx context.Context) (err error) {
 			at, err = p.locate(ctx, p.number)
 			return err
 		}) != nil {

@@ -176,18 +176,24 @@ func (t *Telemetry) Run(ctx context.Context) error {
 	t.poll(ctx, client)
 
 	t.notReady("the projection has stopped")
-	// Leaving gives the partitions back, which waits for them.
-	leaving, cancel := context.WithTimeout(working, t.grace+leaveTimeout)
+	t.leave(working, client)
+	return nil
+}
+
+// leave gives the partitions back, which waits for the blocks in hand, and takes
+// this node out of the group.
+func (t *Telemetry) leave(ctx context.Context, client *kgo.Client) {
+	ctx, cancel := context.WithTimeout(ctx, t.grace+leaveTimeout)
 	defer cancel()
-	if err := client.LeaveGroupContext(leaving); err != nil {
-		t.logger.Warn("did not leave the consumer group, it will notice by itself", "error", err)
-	}
+	err := client.LeaveGroupContext(ctx)
 	t.giveBackAll()
 	client.Close()
-	if err := t.log.LeaveGroup(leaving, projection, t.options.Node); err != nil {
-		t.logger.Warn("the other nodes have to wait for this one's partitions", "error", err)
+	if t.options.Node != "" { // whose place the client keeps
+		err = errors.Join(err, t.log.LeaveGroup(ctx, projection, t.options.Node))
 	}
-	return nil
+	if err != nil {
+		t.logger.Warn("did not leave the consumer group: the other nodes have to wait for this one's partitions", "error", err)
+	}
 }
 
 // ignoreEnd makes the end of ctx no error.

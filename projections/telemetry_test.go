@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
@@ -161,6 +162,31 @@ func TestRowsArrive(t *testing.T) {
 
 		s.appendGood(5000)
 		s.wantRows(5001)
+	})
+}
+
+// TestAStopConfirmsWhatIsDone: nothing is left to be checked by who comes next,
+// and the group has no member that others would wait for.
+func TestAStopConfirmsWhatIsDone(t *testing.T) {
+	eachSite(t, func(s *site) {
+		for _, node := range []string{"", "node-1"} {
+			s.appendGood(1000)
+			telemetry, stop := s.start(s.conn, projections.Options{Node: node})
+			s.wantRows(s.appended)
+			stop()
+			require.Error(t, telemetry.Ready())
+			committed, err := s.log.Admin().FetchOffsets(t.Context(), s.log.Group("project-telemetry"))
+			require.NoError(t, err)
+			total := int64(0)
+			committed.Each(func(o kadm.OffsetResponse) {
+				require.Empty(t, o.Metadata)
+				total += o.At
+			})
+			require.EqualValues(t, s.appended, total)
+			groups, err := s.log.Admin().DescribeGroups(t.Context(), s.log.Group("project-telemetry"))
+			require.NoError(t, err)
+			require.Empty(t, groups[s.log.Group("project-telemetry")].Members, node)
+		}
 	})
 }
 
