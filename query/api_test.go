@@ -220,6 +220,7 @@ func TestDeviceLifeOverREST(t *testing.T) {
 		{"body of another kind", http.MethodPut, "/api/devices/x", `a=b`, []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "JSON"},
 		{"no token", http.MethodGet, "/api/devices", "", []string{"Authorization", ""}, 401, "admin-token"},
 		{"wrong token", http.MethodGet, "/api/devices", "", []string{"Authorization", "Bearer wrong"}, 401, "admin-token"},
+		{"filter that would be ignored", http.MethodGet, "/api/devices?filter=simulated%20eq%20true", "", nil, 400, "not available"},
 		{"page too large", http.MethodGet, "/api/devices?maxpagesize=1001", "", nil, 400, "1000"},
 		{"page token of someone else", http.MethodGet, "/api/devices?pageToken=xyz", "", nil, 400, "nextLink"},
 		{"parameter of the wrong type", http.MethodGet, "/api/devices?maxpagesize=many", "", nil, 400, "maxpagesize"},

@@ -246,7 +246,11 @@ type ListDevicesRequest struct {
 	// Devices a page: 1 to 1000, 100 when not given.
 	Maxpagesize int32 `protobuf:"varint,1,opt,name=maxpagesize,proto3" json:"maxpagesize,omitempty"`
 	// Where the page starts: `next_page_token` of the page before.
-	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Not available yet: a call that sends one is refused.
+	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Not available yet: a call that sends one is refused.
+	Orderby       string `protobuf:"bytes,4,opt,name=orderby,proto3" json:"orderby,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -291,6 +295,20 @@ func (x *ListDevicesRequest) GetMaxpagesize() int32 {
 func (x *ListDevicesRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListDevicesRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *ListDevicesRequest) GetOrderby() string {
+	if x != nil {
+		return x.Orderby
 	}
 	return ""
 }
@@ -740,11 +758,13 @@ const file_fleetlog_api_v1_devices_proto_rawDesc = "" +
 	"\n" +
 	"_simulatedB\x05\n" +
 	"\x03_idB\x0e\n" +
-	"\f_provisioned\"U\n" +
+	"\f_provisioned\"\x87\x01\n" +
 	"\x12ListDevicesRequest\x12 \n" +
 	"\vmaxpagesize\x18\x01 \x01(\x05R\vmaxpagesize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tR\tpageToken\"\xb5\x01\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06filter\x18\x03 \x01(\tR\x06filter\x12\x18\n" +
+	"\aorderby\x18\x04 \x01(\tR\aorderby\"\xb5\x01\n" +
 	"\x13ListDevicesResponse\x12-\n" +
 	"\x05value\x18\x01 \x03(\v2\x17.fleetlog.api.v1.DeviceR\x05value\x12 \n" +
 	"\tnext_link\x18\x02 \x01(\tH\x00R\bnextLink\x88\x01\x01\x12+\n" +
