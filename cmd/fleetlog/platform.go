@@ -106,6 +106,11 @@ func (r *runCommand) assemble(ctx context.Context, home *dataDir, logger *slog.L
 		Registry: devices, Keys: keys, Tokens: tokens, ClickHouse: analytics, Metrics: metrics, Ready: p.ready, Logger: logger,
 	})
 
+	if r.DebugAddr != "" {
+		if err := serveDebug(ctx, p, r.DebugAddr); err != nil {
+			return nil, err
+		}
+	}
 	p.add("registry", devices.Run)
 	p.add("device state", devicestate.New(log, node, logger, metrics).Run)
 	p.add("telemetry projection", telemetry.Run)

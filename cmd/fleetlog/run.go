@@ -34,6 +34,8 @@ type runCommand struct {
 	MaxConnections int64 `help:"Device connections at one time." default:"100000"`
 	Inflight       int64 `help:"Messages of one device that may wait for the log." default:"256"`
 
+	DebugAddr string `help:"Serve Go's profiles here (/debug/pprof); loopback only, off when empty." placeholder:"ADDR"`
+
 	Demo        bool `help:"Run a simulated fleet against the platform."`
 	DemoDevices int  `help:"Devices of the simulated fleet." default:"20"`
 }
