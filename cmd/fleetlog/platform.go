@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/fleetlog/fleetlog/ingest/mqtt"
@@ -133,7 +134,15 @@ func (r *runCommand) assemble(ctx context.Context, home *dataDir, logger *slog.L
 }
 
 func (r *runCommand) openLog(ctx context.Context, p *platform, home *dataDir) (*eventlog.Log, error) {
-	brokers := r.Kafka
+	brokers, partitions := r.Kafka, r.Partitions
+	if partitions == 0 {
+		// Each costs fsyncs and inserts of its own; in one process more of them
+		// than cores help nobody, in a cluster they are what nodes share.
+		partitions = 12
+		if len(brokers) == 0 {
+			partitions = int32(min(max(runtime.GOMAXPROCS(0), 2), 8))
+		}
+	}
 	if len(brokers) == 0 {
 		broker, err := kafka.Start(kafka.Options{Addr: r.KafkaAddr, DataDir: home.file("log"), SyncWrites: r.LogSync, Logger: p.logger}) //nolint:contextcheck // it lives until it is closed
 		if err != nil {
@@ -144,7 +153,7 @@ func (r *runCommand) openLog(ctx context.Context, p *platform, home *dataDir) (*
 	}
 	p.endpoints.Kafka = brokers[0]
 	log, err := eventlog.Open(ctx, eventlog.Config{
-		Brokers: brokers, Prefix: r.TopicPrefix, Partitions: r.Partitions, TelemetryRetention: r.Retention, Logger: p.logger,
+		Brokers: brokers, Prefix: r.TopicPrefix, Partitions: partitions, TelemetryRetention: r.Retention, Logger: p.logger,
 	})
 	if err != nil {
 		return nil, err

@@ -21,7 +21,7 @@ type runCommand struct {
 
 	Kafka       []string      `help:"Use these Kafka brokers instead of the embedded one." placeholder:"HOST:PORT,…"`
 	TopicPrefix string        `help:"Prefix of topics and consumer groups on the brokers." default:"fleetlog."`
-	Partitions  int32         `help:"Partitions of topics that are made anew." default:"4"`
+	Partitions  int32         `help:"Partitions of topics that are made anew; 0 is one a core (2 to 8) in the embedded broker and 12 in brokers of yours." default:"0"`
 	Retention   time.Duration `help:"How long the log keeps telemetry." default:"168h"`
 	LogSync     bool          `help:"Have every message on disk (fsync) before it is acknowledged; embedded broker only." default:"true" negatable:""`
 	ClickHouse  string        `name:"clickhouse" help:"Use this ClickHouse instead of the embedded one: http(s)://user:password@host:port." placeholder:"URL"`
