@@ -3,6 +3,7 @@ package projections
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -37,6 +38,8 @@ type partition struct {
 	limits  limits
 	locate  func(ctx context.Context, partition int32) (position, error)
 	metrics *metrics
+
+	lastWrite atomic.Int64 // nanoseconds it took to write the last block
 
 	full chan *block // blocks to write
 	free chan *block // blocks to fill
@@ -119,7 +122,7 @@ func (p *partition) fill(ctx context.Context, at position) {
 		} else {
 			more = p.queue.filled
 			if b.records > 0 && !b.announced {
-				if rest := p.limits.linger - time.Since(b.opened); rest > 0 {
+				if rest := p.linger() - time.Since(b.opened); rest > 0 {
 					timer.Reset(rest)
 					aged = timer.C
 				} else {
@@ -142,6 +145,15 @@ func (p *partition) fill(ctx context.Context, at position) {
 			return
 		}
 	}
+}
+
+// linger is how long the open block waits for more records: long enough that the
+// partition is being written to a quarter of the time at most. On a busy machine
+// inserts take longer, so blocks grow, and with them what each costs shrinks.
+func (p *partition) linger() time.Duration {
+	const share, longest = 4, time.Second
+	busy := share * time.Duration(p.lastWrite.Load())
+	return max(p.limits.linger, min(busy, longest))
 }
 
 // fillFrom adds records until the block is closed, and returns those left over.
@@ -189,7 +201,9 @@ func (p *partition) drain(ctx context.Context) {
 		}
 		select {
 		case b := <-p.full:
+			began := time.Now()
 			if p.writer.write(ctx, b) == nil {
+				p.lastWrite.Store(int64(time.Since(began)))
 				unconfirmed = b.last + 1
 				p.metrics.lag.WithLabelValues(partitionLabel(p.number)).Set(float64(max(0, p.queue.end()-unconfirmed)))
 				b.reset()
