@@ -65,9 +65,13 @@ func (p *platform) ready(ctx context.Context) bool {
 }
 
 func get(ctx context.Context, address string) (string, error) {
+	return call(ctx, http.MethodGet, address, "")
+}
+
+func call(ctx context.Context, method, address, body string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	request, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(body))
 	if err != nil {
 		return "", err
 	}
@@ -77,14 +81,14 @@ func get(ctx context.Context, address string) (string, error) {
 	}
 	defer func() { _ = response.Body.Close() }()
 	const most = 16 << 20
-	body, err := io.ReadAll(io.LimitReader(response.Body, most))
+	answer, err := io.ReadAll(io.LimitReader(response.Body, most))
 	if err != nil {
 		return "", err
 	}
 	if response.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s: %s", response.Status, strings.TrimSpace(string(body)))
+		return "", fmt.Errorf("%s: %s", response.Status, strings.TrimSpace(string(answer)))
 	}
-	return string(body), nil
+	return string(answer), nil
 }
 
 // query asks ClickHouse and returns tab-separated rows.
@@ -94,6 +98,14 @@ func (p *platform) query(ctx context.Context, sql string) (string, error) {
 		return "", fmt.Errorf("query ClickHouse: %w", err)
 	}
 	return strings.TrimSpace(text), nil
+}
+
+// exec runs a statement in ClickHouse.
+func (p *platform) exec(ctx context.Context, sql string) error {
+	if _, err := call(ctx, http.MethodPost, p.endpoints.ClickHouse, sql); err != nil {
+		return fmt.Errorf("ClickHouse: %w", err)
+	}
+	return nil
 }
 
 // rows is how many messages have arrived in ClickHouse.
@@ -121,6 +133,18 @@ func (p *platform) untilRows(ctx context.Context, n int64, limit time.Duration) 
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// pauseProjection takes the telemetry table away, so that the projection waits as
+// it does for a ClickHouse that is down, until resume gives it back.
+func (p *platform) pauseProjection(ctx context.Context) (resume func() error, err error) {
+	rename := func(ctx context.Context, from, to string) error {
+		return p.exec(ctx, "RENAME TABLE fleetlog."+from+" TO fleetlog."+to)
+	}
+	if err := rename(ctx, "telemetry", "telemetry_away"); err != nil {
+		return nil, err
+	}
+	return func() error { return rename(context.WithoutCancel(ctx), "telemetry_away", "telemetry") }, nil
 }
 
 const host = "127.0.0.1"

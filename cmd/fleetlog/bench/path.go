@@ -32,6 +32,8 @@ type walk struct {
 	slope   float64       // of the gap between acknowledged messages and rows, per second
 	lastGap int64         // when the last message was acknowledged
 	settled time.Duration // until all rows were there
+	cores   float64       // computing, the platform
+	load    float64       // computing, the load generator
 	faults  []string      // what else isn't as promised
 }
 
@@ -50,7 +52,7 @@ func (b *bench) path(ctx context.Context) ([]row, error) {
 			what:     fmt.Sprintf("whole path, 5,000 connections, %s at %s", b.duration, perSecond(b.rate)),
 			measured: perSecond(w.Rate), peer: "fixed target", ratio: times(w.Rate / pathTarget), target: "≥ 50,000/s",
 			result: judge(w.Rate >= pathTarget),
-			note:   fmt.Sprintf("PUBACK p50 %s, p99 %s", millis(w.Latency.P50), millis(w.Latency.P99)),
+			note:   fmt.Sprintf("PUBACK p50 %s, p99 %s", millis(w.Latency.P50), millis(w.Latency.P99)) + fmt.Sprintf("; %.2f cores, load generator %.2f", w.cores, w.load),
 		},
 		{
 			what: "… nothing falls behind", measured: fmt.Sprintf("gap grows by %.0f/s", w.slope), peer: "acknowledged", ratio: "–",
@@ -116,9 +118,12 @@ func (b *bench) walk(ctx context.Context, name string, rate float64, duration ti
 	watching, stop := context.WithCancel(ctx)
 	watched := make(chan []point, 1)
 	go func() { watched <- b.watch(watching, p, fleet) }()
+	began, theirs, own := time.Now(), p.cpu(), ownCPU()
 	w.Result, err = fleet.Publish(ctx, load.Pace{Rate: rate, Warmup: pick(b, 10*time.Second, 3*time.Second), Duration: duration})
 	stop()
 	points := <-watched
+	took := time.Since(began).Seconds()
+	w.cores, w.load = (p.cpu()-theirs).Seconds()/took, (ownCPU()-own).Seconds()/took
 	if err != nil {
 		return w, err
 	}

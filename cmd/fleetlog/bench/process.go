@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -106,4 +107,32 @@ func (p *process) rss() (int64, error) {
 		return 0, fmt.Errorf("read VmRSS %q: %w", strings.TrimSpace(value), err)
 	}
 	return kib << 10, nil
+}
+
+// cpu is how long the server has computed so far.
+func (p *process) cpu() time.Duration {
+	const perSecond = 100 // USER_HZ, the same on all Linux architectures of ours
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	// After the name, which may hold anything but ends with the last parenthesis:
+	// field 3 and on; utime and stime are 14 and 15 (proc_pid_stat(5)).
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	const utime, stime = 14 - 3, 15 - 3
+	if len(fields) <= stime {
+		return 0
+	}
+	user, _ := strconv.ParseInt(fields[utime], 10, 64)
+	system, _ := strconv.ParseInt(fields[stime], 10, 64)
+	return time.Duration(user+system) * time.Second / perSecond
+}
+
+// ownCPU is how long this process, the load generator, has computed so far.
+func ownCPU() time.Duration {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		return 0
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }

@@ -47,47 +47,54 @@ func (b *bench) projection(ctx context.Context) (rows []row, err error) {
 	}}, nil
 }
 
-// catchUp sends faster than the projection can write, then measures how fast it
-// works off what has piled up.
+// catchUp fills the log while the projection can't write, then measures how fast
+// it works off what has piled up.
 func (b *bench) catchUp(ctx context.Context, p *platform) (rate float64, backlog int64, err error) {
 	devices, err := p.devices(ctx, ingestConnections)
 	if err != nil {
 		return 0, 0, err
 	}
-	fleet, err := load.Connect(ctx, load.Options{Address: p.mqtt(), Devices: devices, Payload: meterPayload(0), Inflight: ingestInflight})
+	acked, err := b.fill(ctx, p, devices, pick[int64](b, 2_000_000, 500_000))
 	if err != nil {
 		return 0, 0, err
 	}
-	defer func() { err = errors.Join(err, fleet.Close()) }()
-	enough := pick[int64](b, 1_000_000, 250_000)
-	var began time.Time
-	var before int64
-	const most = 10
-	for range most {
-		if _, err := fleet.Publish(ctx, load.Pace{Duration: pick(b, 5*time.Second, 2*time.Second)}); err != nil {
-			return 0, 0, err
-		}
-		if before, err = p.rows(ctx); err != nil {
-			return 0, 0, err
-		}
-		began = time.Now()
-		if backlog = fleet.Acked() - before; backlog >= enough {
-			break
-		}
-	}
-	if backlog < enough {
-		return 0, 0, fmt.Errorf("no backlog came about: %s of %s messages are rows already", thousands(before), thousands(fleet.Acked()))
-	}
+	// From the first rows on: before that the projection waits to try again.
 	const patience = 2 * time.Minute
+	before, _, err := p.untilRows(ctx, 1, patience)
+	if err != nil {
+		return 0, 0, err
+	}
+	began := time.Now()
+	backlog = acked - before
 	after, _, err := p.untilRows(ctx, before+int64(mostOfIt*float64(backlog)), patience)
 	rate = float64(after-before) / time.Since(began).Seconds()
 	if err == nil {
-		after, _, err = p.untilRows(ctx, fleet.Acked(), patience)
+		after, _, err = p.untilRows(ctx, acked, patience)
 	}
-	if err == nil && after < fleet.Acked() {
-		err = fmt.Errorf("%s rows are missing", thousands(fleet.Acked()-after))
+	if err == nil && after < acked {
+		err = fmt.Errorf("%s rows are missing", thousands(acked-after))
 	}
 	return rate, backlog, err
+}
+
+// fill publishes at least n messages while the projection waits.
+func (b *bench) fill(ctx context.Context, p *platform, devices []load.Device, n int64) (acked int64, err error) {
+	resume, err := p.pauseProjection(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, resume()) }()
+	fleet, err := load.Connect(ctx, load.Options{Address: p.mqtt(), Devices: devices, Payload: meterPayload(0), Inflight: ingestInflight})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, fleet.Close()) }()
+	for fleet.Acked() < n {
+		if _, err := fleet.Publish(ctx, load.Pace{Duration: time.Second}); err != nil {
+			return 0, err
+		}
+	}
+	return fleet.Acked(), nil
 }
 
 // bareInserts writes rows of the projection's table into a copy of it and returns
