@@ -27,6 +27,9 @@ func machineFacts(ctx context.Context) string {
 	return strings.ReplaceAll(strings.Join(lines, "\n"), "bench `", "bench`")
 }
 
+// clockTicks is USER_HZ, the same on all of Linux that Go runs on.
+const clockTicks = 100
+
 // field reads the value of a line like `model name : …` in /proc.
 func field(path, name string) string {
 	text, err := os.ReadFile(path)
@@ -101,4 +104,39 @@ func connectionLimit() int {
 		return 1000
 	}
 	return int(min(limit.Cur, 1<<20)) - others
+}
+
+// others watches how much other programs compute, because figures from a machine
+// that is busy with something else say little.
+type others struct {
+	began time.Time
+	busy  time.Duration // at the beginning
+}
+
+func watchOthers() others { return others{time.Now(), othersTime()} }
+
+// othersTime is how long others have computed since the machine started.
+func othersTime() time.Duration {
+	return busyTime() - ownCPU(syscall.RUSAGE_SELF) - ownCPU(syscall.RUSAGE_CHILDREN)
+}
+
+// cores is how many cores others have taken since on average; servers under
+// measurement count as ours once they have ended.
+func (o others) cores() float64 {
+	return max((othersTime()-o.busy).Seconds()/time.Since(o.began).Seconds(), 0)
+}
+
+// busyTime is how long all cores have computed since the machine started
+// (proc_stat(5)); 0 where that can't be read.
+func busyTime() time.Duration {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	var user, nice, system, idle, waiting, hard, soft int64
+	if _, err := fmt.Sscanf(line, "cpu %d %d %d %d %d %d %d", &user, &nice, &system, &idle, &waiting, &hard, &soft); err != nil {
+		return 0
+	}
+	return time.Duration(user+nice+system+hard+soft) * time.Second / clockTicks
 }

@@ -117,6 +117,7 @@ func (s settings) main(ctx context.Context) (err error) {
 	fmt.Fprintln(os.Stderr, facts)
 
 	var rows []row
+	elsewhere := watchOthers()
 	for _, c := range chosen {
 		say("%s", c.name)
 		measured, err := c.measure(b, ctx)
@@ -129,7 +130,7 @@ func (s settings) main(ctx context.Context) (err error) {
 			break
 		}
 	}
-	report := facts + "\n\n" + table(rows)
+	report := fmt.Sprintf("%s\n- other programs took %.2f cores meanwhile\n\n%s", facts, elsewhere.cores(), table(rows))
 	fmt.Println(report)
 	if s.write {
 		if err := writeReport("BENCHMARKS.md", report); err != nil {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/fleetlog/fleetlog/cmd/fleetlog/bench/load"
@@ -118,12 +119,12 @@ func (b *bench) walk(ctx context.Context, name string, rate float64, duration ti
 	watching, stop := context.WithCancel(ctx)
 	watched := make(chan []point, 1)
 	go func() { watched <- b.watch(watching, p, fleet) }()
-	began, theirs, own := time.Now(), p.cpu(), ownCPU()
+	began, theirs, own := time.Now(), p.cpu(), ownCPU(syscall.RUSAGE_SELF)
 	w.Result, err = fleet.Publish(ctx, load.Pace{Rate: rate, Warmup: pick(b, 10*time.Second, 3*time.Second), Duration: duration})
 	stop()
 	points := <-watched
 	took := time.Since(began).Seconds()
-	w.cores, w.load = (p.cpu()-theirs).Seconds()/took, (ownCPU()-own).Seconds()/took
+	w.cores, w.load = (p.cpu()-theirs).Seconds()/took, (ownCPU(syscall.RUSAGE_SELF)-own).Seconds()/took
 	if err != nil {
 		return w, err
 	}

@@ -111,7 +111,6 @@ func (p *process) rss() (int64, error) {
 
 // cpu is how long the server has computed so far.
 func (p *process) cpu() time.Duration {
-	const perSecond = 100 // USER_HZ, the same on all Linux architectures of ours
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid))
 	if err != nil {
 		return 0
@@ -125,13 +124,14 @@ func (p *process) cpu() time.Duration {
 	}
 	user, _ := strconv.ParseInt(fields[utime], 10, 64)
 	system, _ := strconv.ParseInt(fields[stime], 10, 64)
-	return time.Duration(user+system) * time.Second / perSecond
+	return time.Duration(user+system) * time.Second / clockTicks
 }
 
-// ownCPU is how long this process, the load generator, has computed so far.
-func ownCPU() time.Duration {
+// ownCPU is how long this process, the load generator (RUSAGE_SELF), or the servers
+// that have ended (RUSAGE_CHILDREN) have computed so far.
+func ownCPU(who int) time.Duration {
 	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+	if err := syscall.Getrusage(who, &usage); err != nil {
 		return 0
 	}
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
