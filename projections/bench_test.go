@@ -106,7 +106,7 @@ func benchmarkBare(b *testing.B, format string) {
 	times, partitions, offsets := make([]time.Time, backlogBlock), make([]int32, backlogBlock), make([]int64, backlogBlock)
 	columns := []driver.ColumnNameAndType{
 		{Name: "tenant", Type: "LowCardinality(String)"}, {Name: "device", Type: "String"}, {Name: "ts", Type: "DateTime64(3, 'UTC')"},
-		{Name: "body", Type: "JSON"}, {Name: "id", Type: "String"}, {Name: "enqueued_at", Type: "DateTime64(3, 'UTC')"},
+		{Name: "body", Type: "JSON(max_dynamic_paths=256)"}, {Name: "id", Type: "String"}, {Name: "enqueued_at", Type: "DateTime64(3, 'UTC')"},
 		{Name: "partition", Type: "Int32"}, {Name: "offset", Type: "Int64"},
 	}
 	names := make([]string, len(columns))

@@ -112,6 +112,17 @@ func TestClickHouseAgreesAboutBodies(t *testing.T) {
 	}
 }
 
+func TestBodyTypeIsTheTables(t *testing.T) {
+	addr, database := enginetest.ClickHouse(t)
+	conn, err := clickhouse.Open(t.Context(), clickhouse.Config{Addr: addr, Database: database})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, conn.Close()) })
+	require.NoError(t, schema.Migrate(t.Context(), conn))
+	var columnType string
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT type FROM system.columns WHERE database = ? AND table = 'telemetry' AND name = 'body'", database).Scan(&columnType))
+	require.Equal(t, bodyType, columnType)
+}
+
 // FuzzBody: no input crashes or overflows the stack, and what passes is JSON by
 // the standard library's strict parser.
 func FuzzBody(f *testing.F) {

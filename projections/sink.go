@@ -53,7 +53,7 @@ func (r *rows) columns() []column {
 		{"tenant", "LowCardinality(String)", r.tenant},
 		{"device", "String", r.device},
 		{"ts", "DateTime64(3, 'UTC')", r.timestamp},
-		{"body", "JSON", r.body},
+		{"body", "JSON(max_dynamic_paths=256)", r.body},
 		{"id", "String", r.id},
 		{"enqueued_at", "DateTime64(3, 'UTC')", r.enqueued},
 		{"partition", "Int32", r.partition},

@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS {database}.telemetry
     device      String,
     ts          DateTime64(3, 'UTC') CODEC(DoubleDelta, LZ4),
     component   LowCardinality(String),
-    body        JSON(max_dynamic_paths = 256),
+    body        JSON(max_dynamic_paths=256),
     properties  Map(LowCardinality(String), String),
     id          String,
     enqueued_at DateTime64(3, 'UTC') CODEC(DoubleDelta, LZ4),
