@@ -45,15 +45,19 @@ type column struct {
 	values     any
 }
 
+// bodyType is the body's type exactly as the table has it. From any other type,
+// also from String, ClickHouse would convert the values without regard to the
+// settings of the insert.
+const bodyType = "JSON(max_dynamic_paths=256)"
+
 // columns are the rows as clickhouse-go takes them. The body goes as the text of
-// a JSON column, for ClickHouse to parse. (As a String column it would be parsed
-// without regard to the settings.)
+// a JSON column, for ClickHouse to parse.
 func (r *rows) columns() []column {
 	columns := []column{
 		{"tenant", "LowCardinality(String)", r.tenant},
 		{"device", "String", r.device},
 		{"ts", "DateTime64(3, 'UTC')", r.timestamp},
-		{"body", "JSON(max_dynamic_paths=256)", r.body},
+		{"body", bodyType, r.body},
 		{"id", "String", r.id},
 		{"enqueued_at", "DateTime64(3, 'UTC')", r.enqueued},
 		{"partition", "Int32", r.partition},
