@@ -129,9 +129,6 @@ func (c *conn) send(n int64) error {
 	}
 	// Before the write: an acknowledgement may come before it returns.
 	c.sent.Store(first + n)
-	if err := c.net.SetWriteDeadline(now.Add(writeTimeout)); err != nil {
-		return err
-	}
 	if start+n <= c.inflight {
 		_, err := c.net.Write(c.frames[start*c.frameSize : (start+n)*c.frameSize])
 		return err

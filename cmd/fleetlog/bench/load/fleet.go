@@ -40,7 +40,7 @@ type Options struct {
 const (
 	dialing          = 64               // connections being made at the same time
 	handshakeTimeout = 30 * time.Second // of one connection
-	writeTimeout     = 30 * time.Second // of one batch: the broker has stopped reading
+	writeTimeout     = 30 * time.Second // after the end of a run: the broker has stopped reading
 
 	// perSource is how many connections share a loopback source address: fewer
 	// than Linux has ephemeral ports.

@@ -64,6 +64,11 @@ func (f *Fleet) Publish(ctx context.Context, p Pace) (Result, error) {
 	for i := range r.shards {
 		r.shards[i].Histogram = hdrhistogram.New(1, maxLatency.Microseconds(), 3)
 	}
+	// One for all, because setting it for each write costs as much as the write.
+	end := time.Now().Add(p.Warmup + p.Duration + writeTimeout)
+	for _, c := range f.conns {
+		_ = c.net.SetWriteDeadline(end) // a broken connection says so when it is written to
+	}
 	var receivers, senders sync.WaitGroup
 	for i, c := range f.conns {
 		receivers.Go(func() { r.receive(i, c) })
