@@ -106,7 +106,7 @@ func (s *site) tokenOnly(_ *faulty, _ http.ResponseWriter, r *http.Request) {
 	query := url.Values{}
 	query.Set("database", s.database)
 	query.Set("insert_deduplication_token", r.URL.Query().Get("insert_deduplication_token"))
-	query.Set("query", "INSERT INTO telemetry (tenant, id, enqueued_at) SELECT 'nobody', 'x', fromUnixTimestamp64Milli(1750000000000)")
+	query.Set("query", fmt.Sprintf("INSERT INTO telemetry (tenant, id, enqueued_at) SELECT 'nobody', 'x', fromUnixTimestamp64Milli(%d)", s.began.UnixMilli()))
 	resp, err := http.Post("http://"+s.addr+"/?"+query.Encode(), "", nil)
 	if err == nil {
 		_ = resp.Body.Close()

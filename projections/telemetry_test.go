@@ -26,6 +26,9 @@ type site struct {
 	database string
 	conn     *clickhouse.Conn
 	appended int
+	// began is the time of the first message. It is of today, so that the log's
+	// retention does not delete what a test still wants to read.
+	began time.Time
 }
 
 const patience = 60 * time.Second
@@ -45,7 +48,7 @@ func newSite(t *testing.T, broker enginetest.Log) *site {
 
 func newSiteOn(t *testing.T, broker enginetest.Log, addr, database string) *site {
 	t.Helper()
-	s := &site{t: t, broker: broker, addr: addr, database: database}
+	s := &site{t: t, broker: broker, addr: addr, database: database, began: time.Now().Truncate(time.Millisecond)}
 	var err error
 	s.log, err = eventlog.Open(t.Context(), eventlog.Config{Brokers: []string{broker.Addr}, Prefix: broker.TopicPrefix, Partitions: 3, Logger: quiet()})
 	require.NoError(t, err)
@@ -65,7 +68,7 @@ func (s *site) connect(addr string) *clickhouse.Conn {
 // event is the n-th message.
 func (s *site) event(n int, body string) *kgo.Record {
 	r := eventlog.CloudEvent(s.log.Name(eventlog.Telemetry), fmt.Sprint(n), "/test", eventlog.TypeTelemetry,
-		time.UnixMilli(1_750_000_000_000+int64(n)), eventlog.ContentTypeJSON, eventlog.Key("default", fmt.Sprintf("d%d", n%17)), []byte(body))
+		s.began.Add(time.Duration(n)*time.Millisecond), eventlog.ContentTypeJSON, eventlog.Key("default", fmt.Sprintf("d%d", n%17)), []byte(body))
 	return r
 }
 
