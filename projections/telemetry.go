@@ -198,10 +198,10 @@ func (t *Telemetry) leave(ctx context.Context, client *kgo.Client) {
 
 // ignoreEnd makes the end of ctx no error.
 func ignoreEnd(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 func (t *Telemetry) prepareSchema(ctx context.Context) error {
