@@ -33,9 +33,9 @@ type Options struct {
 	// soon as it returns, instead of when the group has given it up. Empty: a new
 	// member with every start.
 	Node string
-	// Linger is how long a block waits for more records at least when it is not
-	// full, and up to a second when inserts are slow; 250 ms when zero. Longer makes fewer and larger parts in ClickHouse, and
-	// rows visible later.
+	// Linger is how long a block that is not full waits for more records: at
+	// least this, and up to a second when inserts are slow; 250 ms when zero.
+	// Longer makes fewer and larger parts in ClickHouse, and rows visible later.
 	Linger time.Duration
 	// BlockRows closes a block; 50,000 when zero.
 	BlockRows int
