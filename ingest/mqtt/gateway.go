@@ -46,6 +46,7 @@ type Gateway struct {
 	places   *semaphore.Weighted
 	warnings *rate.Limiter
 	pendings sync.Pool
+	flushers *flushers
 
 	mu     sync.Mutex
 	open   map[*connection]struct{} // all, strangers included
@@ -69,6 +70,7 @@ func New(log *eventlog.Log, devices *registry.Registry, keys *device.MasterKey, 
 		places:   semaphore.NewWeighted(cfg.MaxConnections),
 		warnings: rate.NewLimiter(10, 50),
 		pendings: sync.Pool{New: newPending},
+		flushers: newFlushers(),
 		open:     map[*connection]struct{}{},
 		byKey:    map[string]*connection{},
 	}
@@ -85,6 +87,11 @@ func (g *Gateway) Serve(ctx context.Context, listeners ...net.Listener) error {
 	appending, giveUp := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer giveUp(nil)
 	var accepting, serving errgroup.Group
+	var flushing sync.WaitGroup
+	flushCtx, stopFlushing := context.WithCancel(context.WithoutCancel(ctx))
+	defer flushing.Wait()
+	defer stopFlushing()
+	flushing.Go(func() { g.flushers.run(flushCtx) })
 	stopListening := context.AfterFunc(ctx, func() {
 		for _, listener := range listeners {
 			_ = listener.Close()
@@ -143,8 +150,9 @@ func (g *Gateway) serve(ctx context.Context, conn net.Conn) {
 	g.metrics.connections.Inc()
 	defer g.metrics.connections.Dec()
 	c := &connection{gateway: g, conn: conn, window: semaphore.NewWeighted(g.cfg.Inflight)}
-	c.out.conn = conn
+	c.out.conn, c.out.flushers = conn, g.flushers
 	c.reader = newPacketReader(conn, maxConnectBytes, c.beforeWait)
+	c.out.raw = c.reader.raw
 	if !g.enter(c) {
 		_ = conn.Close()
 		return
