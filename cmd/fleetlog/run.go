@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"runtime/debug"
 	"time"
 )
 
@@ -50,8 +52,16 @@ addresses; port 0 in any address takes a free one.
 Addresses off loopback are served with TLS.`
 }
 
+// gcPercent lets the heap grow further than Go's default between collections:
+// what lives is small, and on two busy cores collecting it less often took the
+// median PUBACK of the whole path from 584 to 348 ms (with 400).
+const gcPercent = 300
+
 // Run starts the platform and runs it until ctx ends.
 func (r *runCommand) Run(ctx context.Context, logger *slog.Logger) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	home, err := openDataDir(r.DataDir)
 	if err != nil {
 		return err

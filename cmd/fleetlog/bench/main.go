@@ -69,7 +69,7 @@ func main() {
 	flag.BoolVar(&s.quick, "quick", false, "measure for seconds only: a rough idea")
 	flag.BoolVar(&s.write, "write", false, "write the table into BENCHMARKS.md of the current directory")
 	flag.BoolVar(&s.stretch, "stretch", false, "whole path: also find the highest rate it keeps up with")
-	flag.Float64Var(&s.rate, "rate", 60_000, "whole path: messages/s to send")
+	flag.Float64Var(&s.rate, "rate", 51_000, "whole path: messages/s to send")
 	flag.DurationVar(&s.duration, "duration", 5*time.Minute, "whole path: how long")
 	flag.Float64Var(&s.probeRate, "probe-rate", 0, "latency: messages/s besides the probes; 0: a quarter of the whole path's highest rate, or 25,000/s when -stretch didn't find it")
 	flag.StringVar(&s.binary, "binary", "", "fleetlog binary to measure; built from the source when empty")
