@@ -94,6 +94,9 @@ func (o *outbox) write() {
 		if err == nil {
 			_, err = o.conn.Write(out)
 		}
+		if err == nil && o.raw != nil { // the next flush must not meet an old deadline
+			err = o.conn.SetWriteDeadline(time.Time{})
+		}
 		o.wrote(out, err)
 	}
 }
