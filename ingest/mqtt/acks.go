@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"sync"
 	"syscall"
@@ -13,10 +14,13 @@ import (
 // writeTimeout bounds how long a device may leave what we sent it unread.
 const writeTimeout = 20 * time.Second
 
+// maxUnread bounds what gathers for a device that sends and does not read.
+const maxUnread = 64 << 10
+
 // outbox collects what goes to a device. Acknowledgements come one by one from
 // the log's goroutine and leave together: while they wait for a flusher the next
 // ones gather, and no goroutine exists for a connection while there is nothing to
-// write. What can gather is bounded by the connection's window.
+// write. What can gather is bounded by maxUnread.
 type outbox struct {
 	conn     net.Conn
 	raw      syscall.RawConn // set on plain TCP
@@ -31,27 +35,43 @@ type outbox struct {
 
 // acknowledge queues a PUBACK (MQTT 3.1.1 §3.4).
 func (c *connection) acknowledge(packetID uint16) {
-	c.out.send(packets.Puback<<4, 2, byte(packetID>>8), byte(packetID))
+	if !c.out.send(packets.Puback<<4, 2, byte(packetID>>8), byte(packetID)) {
+		c.drop(endSlowReader)
+	}
 }
 
-// send queues bytes in order. It never blocks.
-func (o *outbox) send(packet ...byte) {
+// send queues bytes in order and never blocks; false means that the device has
+// left too much unread.
+func (o *outbox) send(packet ...byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.failed {
-		return
+		return true
+	}
+	if len(o.gathered)+len(packet) > maxUnread {
+		return false
 	}
 	o.gathered = append(o.gathered, packet...)
 	if o.writing {
-		return
+		return true
 	}
 	o.writing = true
 	o.writers.Add(1)
 	if o.raw == nil {
 		go o.write() // TLS may have to wait even for a little; writers counts it
-		return
+		return true
 	}
 	o.flushers.add(o)
+	return true
+}
+
+// abort closes the socket at once, without a farewell that could block.
+func (o *outbox) abort() {
+	conn := o.conn
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	_ = conn.Close()
 }
 
 // flush writes what has gathered as far as the socket takes it at once. The rare

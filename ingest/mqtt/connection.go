@@ -209,7 +209,7 @@ func (c *connection) drop(why *ending) {
 		_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
 		return
 	}
-	_ = c.conn.Close()
+	c.out.abort()
 }
 
 // now is the gateway's clock, to the millisecond that records carry.

@@ -48,6 +48,7 @@ var (
 	endSilent       = &ending{reason: "keep_alive_timeout", advice: "the device sent nothing for 1.5 times its keep-alive"}
 	endTokenExpired = &ending{reason: "token_expired", advice: "the SAS token's time is over; reconnect with a new one", refusal: refusedAuth}
 	endBlocked      = &ending{reason: "device_blocked", advice: "the device is disabled or deleted; enable it with PATCH /api/devices/{id} {\"enabled\":true}", refusal: refusedAuth}
+	endSlowReader   = &ending{reason: "slow_reader", advice: "the device sends but does not read its acknowledgements"}
 	endLogFailed    = &ending{reason: "log_failed", advice: "the log did not take the message; the device sends it again"}
 
 	endMalformed    = &ending{reason: "malformed_packet", advice: "the bytes are not MQTT 3.1.1"}

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -287,4 +288,23 @@ func TestShutdownDoesNotWaitForADeadLog(t *testing.T) {
 	s.stop()
 	require.Less(t, time.Since(began), eventlog.FlushTimeout+3*time.Second)
 	c.closed()
+}
+
+// TestDeviceThatNeverReadsIsDropped floods the gateway without reading a PUBACK.
+func TestDeviceThatNeverReadsIsDropped(t *testing.T) {
+	s := newSite(t, enginetest.EmbeddedLog(t), Config{})
+	s.put("d", true)
+	c := s.connected("d")
+	require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(4<<10))
+	var frames []byte
+	for id := range uint16(5000) {
+		frames = append(frames, publishPacket("devices/d/messages/events/", id+1, "{}")...)
+	}
+	require.NoError(t, c.conn.SetWriteDeadline(time.Now().Add(15*time.Second)))
+	for {
+		if _, err := c.conn.Write(frames); err != nil {
+			break
+		}
+	}
+	require.Eventually(t, func() bool { return s.ended("slow_reader") == 1 }, 5*time.Second, time.Millisecond)
 }
