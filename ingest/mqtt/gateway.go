@@ -272,5 +272,20 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for devices: %w", err)
 	}
-	return listener, nil
+	return boundedListener{listener}, nil
+}
+
+// sendBufferBytes bounds what the kernel holds for a device that does not read;
+// left to itself it grows the buffer to megabytes a connection.
+const sendBufferBytes = 64 << 10
+
+type boundedListener struct{ net.Listener }
+
+// Accept gives each connection its bounded send buffer.
+func (l boundedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(sendBufferBytes) // a connection that is gone already fails at its first read
+	}
+	return conn, err
 }
