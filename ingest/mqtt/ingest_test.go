@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -295,7 +294,6 @@ func TestDeviceThatNeverReadsIsDropped(t *testing.T) {
 	s := newSite(t, enginetest.EmbeddedLog(t), Config{})
 	s.put("d", true)
 	c := s.connected("d")
-	require.NoError(t, c.conn.(*net.TCPConn).SetReadBuffer(4<<10))
 	var frames []byte
 	for id := range uint16(5000) {
 		frames = append(frames, publishPacket("devices/d/messages/events/", id+1, "{}")...)
