@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
-	"google.golang.org/protobuf/proto"
 )
 
 // Exists reports whether the state is that of a device there is.
@@ -14,34 +13,111 @@ func Exists(s *eventsv1.DeviceState) bool { return s.GetVersion() > 0 && !s.GetD
 // what became of it. A rejected event leaves the state as it was. The state
 // passed in is never changed, so that readers may hold on to it.
 func Apply(state *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) (*eventsv1.DeviceState, *eventsv1.Outcome) {
-	if r := refuse(state, ev); r != nil {
-		return state, &eventsv1.Outcome{EventId: ev.GetId(), Version: state.GetVersion(), Rejection: r}
+	next, outcome, refusal := accept(state, ev)
+	if refusal != nil {
+		return state, &eventsv1.Outcome{EventId: ev.GetId(), Version: state.GetVersion(), Rejection: refusal}
 	}
-	next := &eventsv1.DeviceState{Tenant: ev.GetTenant(), Device: ev.GetDevice(), Version: state.GetVersion() + 1, UpdatedAt: ev.GetTime()}
-	switch c := ev.GetChange().(type) {
-	case *eventsv1.DeviceEvent_Registered:
-		register(next, state, ev, c.Registered)
-	case *eventsv1.DeviceEvent_Updated:
-		next = proto.CloneOf(state)
-		next.Version, next.UpdatedAt = state.GetVersion()+1, ev.GetTime()
-		update(next, c.Updated)
-	case *eventsv1.DeviceEvent_Deleted:
-		next.Deleted = true
-	}
-	return next, &eventsv1.Outcome{EventId: ev.GetId(), Version: next.GetVersion()}
+	return next, outcome
 }
 
-func register(next, before *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, r *eventsv1.DeviceRegistered) {
+func accept(state *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) (*eventsv1.DeviceState, *eventsv1.Outcome, *eventsv1.Rejection) {
+	if r := refuse(state, ev); r != nil {
+		return nil, nil, r
+	}
+	next := shallow(state)
+	next.Tenant, next.Device, next.Revision = ev.GetTenant(), ev.GetDevice(), state.GetRevision()+1
+	outcome := &eventsv1.Outcome{EventId: ev.GetId()}
+	if r := change(next, ev, outcome); r != nil {
+		return nil, nil, r
+	}
+	expire(next, ev.GetTime().AsTime(), outcome)
+	outcome.Version = next.GetVersion()
+	return next, outcome, nil
+}
+
+// change applies what the event says to a copy of the state that is its own.
+func change(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, outcome *eventsv1.Outcome) *eventsv1.Rejection {
+	switch c := ev.GetChange().(type) {
+	case *eventsv1.DeviceEvent_Registered:
+		register(next, ev, c.Registered)
+	case *eventsv1.DeviceEvent_Updated:
+		update(next, c.Updated)
+	case *eventsv1.DeviceEvent_Deleted:
+		remove(next)
+	case *eventsv1.DeviceEvent_ModuleRegistered:
+		return registerModule(next, ev.GetModule())
+	case *eventsv1.DeviceEvent_ModuleDeleted:
+		return removeModule(next, ev.GetModule())
+	default:
+		identity := own(next, ev.GetModule())
+		if identity == nil {
+			return rejection(eventsv1.RejectionReason_REJECTION_REASON_NOT_FOUND, "device %q has no module %q", ev.GetDevice(), ev.GetModule())
+		}
+		return changeIdentity(identity, ev, outcome)
+	}
+	next.Version, next.UpdatedAt = next.GetVersion()+1, ev.GetTime()
+	return nil
+}
+
+// changeIdentity applies a change of one identity to a copy that is its own.
+func changeIdentity(i *eventsv1.Identity, ev *eventsv1.DeviceEvent, outcome *eventsv1.Outcome) *eventsv1.Rejection {
+	switch c := ev.GetChange().(type) {
+	case *eventsv1.DeviceEvent_Connected:
+		connect(i, ev, c.Connected)
+		return nil
+	case *eventsv1.DeviceEvent_Disconnected:
+		return disconnect(i, ev, c.Disconnected)
+	case *eventsv1.DeviceEvent_PropertiesDesired:
+		return desire(i, ev, c.PropertiesDesired)
+	case *eventsv1.DeviceEvent_PropertiesReported:
+		return report(i, ev, c.PropertiesReported)
+	case *eventsv1.DeviceEvent_CommandRequested:
+		return request(i, ev, c.CommandRequested)
+	case *eventsv1.DeviceEvent_CommandAnswered:
+		return answer(i, ev, c.CommandAnswered, outcome)
+	case *eventsv1.DeviceEvent_CommandExpired:
+		return giveUp(i, ev, c.CommandExpired, outcome)
+	case *eventsv1.DeviceEvent_MessageEnqueued:
+		return enqueue(i, ev, c.MessageEnqueued)
+	case *eventsv1.DeviceEvent_MessageLocked:
+		return lock(i, ev, c.MessageLocked)
+	case *eventsv1.DeviceEvent_MessageSettled:
+		return settle(i, c.MessageSettled)
+	case *eventsv1.DeviceEvent_MessagesPurged:
+		i.Messages = nil
+		return nil
+	}
+	return rejection(eventsv1.RejectionReason_REJECTION_REASON_INVALID, "event carries no change this version knows")
+}
+
+// shallow is a copy of the state that shares what hangs on it.
+func shallow(s *eventsv1.DeviceState) *eventsv1.DeviceState {
+	return &eventsv1.DeviceState{
+		Tenant: s.GetTenant(), Device: s.GetDevice(), Version: s.GetVersion(), Deleted: s.GetDeleted(),
+		DisplayName: s.GetDisplayName(), Template: s.GetTemplate(), Enabled: s.GetEnabled(), Simulated: s.GetSimulated(),
+		Provisioned: s.GetProvisioned(), Organizations: s.GetOrganizations(),
+		RegisteredAt: s.GetRegisteredAt(), UpdatedAt: s.GetUpdatedAt(),
+		Revision: s.GetRevision(), Self: s.GetSelf(), Modules: s.GetModules(),
+	}
+}
+
+// remove leaves what must outlive a device: its counters.
+func remove(next *eventsv1.DeviceState) {
+	*next = eventsv1.DeviceState{
+		Tenant: next.GetTenant(), Device: next.GetDevice(), Version: next.GetVersion(), Revision: next.GetRevision(), Deleted: true,
+	}
+}
+
+func register(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, r *eventsv1.DeviceRegistered) {
+	if !Exists(next) {
+		next.RegisteredAt, next.Deleted = ev.GetTime(), false
+	}
 	next.DisplayName = r.GetDisplayName()
 	if next.DisplayName == "" {
 		next.DisplayName = ev.GetDevice()
 	}
 	next.Template, next.Enabled, next.Simulated = r.GetTemplate(), r.GetEnabled(), r.GetSimulated()
 	next.Organizations = r.GetOrganizations()
-	next.RegisteredAt = ev.GetTime()
-	if Exists(before) {
-		next.RegisteredAt, next.Provisioned = before.GetRegisteredAt(), before.GetProvisioned()
-	}
 }
 
 func update(next *eventsv1.DeviceState, u *eventsv1.DeviceUpdated) {
@@ -106,6 +182,38 @@ func Validate(ev *eventsv1.DeviceEvent) error {
 	case *eventsv1.DeviceEvent_Updated:
 		return validateFields(c.Updated.GetDisplayName(), c.Updated.GetTemplate(), c.Updated.GetOrganizations().GetIds())
 	case *eventsv1.DeviceEvent_Deleted:
+		return nil
+	case *eventsv1.DeviceEvent_ModuleRegistered, *eventsv1.DeviceEvent_ModuleDeleted:
+		return ValidateModuleID(ev.GetModule())
+	default:
+		if ev.GetModule() != "" {
+			if err := ValidateModuleID(ev.GetModule()); err != nil {
+				return err
+			}
+		}
+		return validateIdentityChange(ev)
+	}
+}
+
+func validateIdentityChange(ev *eventsv1.DeviceEvent) error {
+	switch c := ev.GetChange().(type) {
+	case *eventsv1.DeviceEvent_Connected:
+		return validateConnected(c.Connected)
+	case *eventsv1.DeviceEvent_Disconnected:
+		return validateConnectionID(c.Disconnected.GetConnection())
+	case *eventsv1.DeviceEvent_PropertiesDesired:
+		return validatePatch(c.PropertiesDesired.GetPatch())
+	case *eventsv1.DeviceEvent_PropertiesReported:
+		return validatePatch(c.PropertiesReported.GetPatch())
+	case *eventsv1.DeviceEvent_CommandRequested:
+		return validateRequest(c.CommandRequested)
+	case *eventsv1.DeviceEvent_CommandAnswered:
+		return validateCommandPayload(c.CommandAnswered.GetPayload())
+	case *eventsv1.DeviceEvent_MessageEnqueued:
+		return validateMessage(c.MessageEnqueued)
+	case *eventsv1.DeviceEvent_MessageLocked:
+		return validateLock(c.MessageLocked)
+	case *eventsv1.DeviceEvent_CommandExpired, *eventsv1.DeviceEvent_MessageSettled, *eventsv1.DeviceEvent_MessagesPurged:
 		return nil
 	default:
 		return fmt.Errorf("event carries no change this version knows")

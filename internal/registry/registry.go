@@ -11,7 +11,6 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -42,19 +41,18 @@ type Registry struct {
 	ready    atomic.Bool
 	onChange []func(before, after *eventsv1.DeviceState)
 
-	mu      sync.RWMutex
-	devices btree.Map[string, *eventsv1.DeviceState] // by record key
-	waiting map[string]chan decided                  // by event id
-}
-
-type decided struct {
-	state   *eventsv1.DeviceState
-	outcome *eventsv1.Outcome
+	mu       sync.RWMutex
+	devices  btree.Map[string, *eventsv1.DeviceState] // by record key
+	waiting  map[string]submitted                     // by event id
+	commands map[string]chan *eventsv1.CommandResult  // by command id
 }
 
 // New makes a registry over the log; Run starts it.
 func New(log *eventlog.Log, logger *slog.Logger) *Registry {
-	return &Registry{log: log, logger: logger, waiting: map[string]chan decided{}}
+	return &Registry{
+		log: log, logger: logger,
+		waiting: map[string]submitted{}, commands: map[string]chan *eventsv1.CommandResult{},
+	}
 }
 
 // OnChange registers a function called for each change that the view takes in
@@ -66,6 +64,9 @@ func (r *Registry) OnChange(f func(before, after *eventsv1.DeviceState)) {
 
 // Run follows the log until ctx ends; nil is its only answer then.
 func (r *Registry) Run(ctx context.Context) error {
+	var sweeping sync.WaitGroup
+	defer sweeping.Wait()
+	sweeping.Go(func() { r.sweep(ctx) })
 	return r.log.Follow(ctx, eventlog.DeviceState, r.apply, func() {
 		r.ready.Store(true)
 		r.logger.Info("device registry has caught up", "devices", r.len())
@@ -117,52 +118,6 @@ func (r *Registry) List(tenant, after string, limit int) []*eventsv1.DeviceState
 	return page
 }
 
-// Change appends an intent, waits for the fold's decision and returns the
-// device's state after it. A refusal is a [*RejectedError]. When ctx ends first
-// the change may still happen: the error says so.
-func (r *Registry) Change(ctx context.Context, ev *eventsv1.DeviceEvent) (*eventsv1.DeviceState, error) {
-	if err := r.Ready(); err != nil {
-		return nil, err
-	}
-	if err := device.Validate(ev); err != nil {
-		return nil, &RejectedError{Reason: eventsv1.RejectionReason_REJECTION_REASON_INVALID, Message: err.Error()}
-	}
-	value, err := proto.Marshal(ev)
-	if err != nil {
-		return nil, fmt.Errorf("encode device event: %w", err)
-	}
-	decision := r.await(ev.GetId())
-	defer r.forget(ev.GetId())
-	record := eventlog.CloudEvent(r.log.Name(eventlog.Devices), ev.GetId(), "/tenants/"+ev.GetTenant(), eventlog.TypeDeviceEvent,
-		ev.GetTime().AsTime(), eventlog.ContentTypeProtobuf, eventlog.Key(ev.GetTenant(), ev.GetDevice()), value)
-	if err := r.log.AppendSync(ctx, record); err != nil {
-		return nil, err
-	}
-	select {
-	case d := <-decision:
-		if rej := d.outcome.GetRejection(); rej != nil {
-			return nil, &RejectedError{Reason: rej.GetReason(), Message: rej.GetMessage()}
-		}
-		return d.state, nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("change of device %s is on the log but not decided yet, read the device to see what became of it: %w", ev.GetDevice(), context.Cause(ctx))
-	}
-}
-
-func (r *Registry) await(eventID string) <-chan decided {
-	ch := make(chan decided, 1)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.waiting[eventID] = ch
-	return ch
-}
-
-func (r *Registry) forget(eventID string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.waiting, eventID)
-}
-
 // apply takes in one snapshot.
 func (r *Registry) apply(rec *kgo.Record) {
 	var snapshot eventsv1.DeviceSnapshot
@@ -173,16 +128,14 @@ func (r *Registry) apply(rec *kgo.Record) {
 	state := snapshot.GetState()
 	r.mu.Lock()
 	before, _ := r.devices.Set(string(rec.Key), state)
-	for _, outcome := range snapshot.GetOutcomes() {
-		if ch, ok := r.waiting[outcome.GetEventId()]; ok {
-			delete(r.waiting, outcome.GetEventId())
-			ch <- decided{state: state, outcome: outcome}
-		}
-	}
+	decisions := r.decided(snapshot.GetOutcomes())
 	r.mu.Unlock()
 	if r.ready.Load() {
 		for _, f := range r.onChange {
 			f(before, state)
 		}
+	}
+	for _, d := range decisions {
+		d.tell(state)
 	}
 }

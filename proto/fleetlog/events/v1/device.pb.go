@@ -26,6 +26,62 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Settlement of a cloud-to-device message.
+type Settlement int32
+
+const (
+	Settlement_SETTLEMENT_UNSPECIFIED Settlement = 0
+	// The device has it.
+	Settlement_SETTLEMENT_COMPLETED Settlement = 1
+	// The device does not want it, nor ever will.
+	Settlement_SETTLEMENT_REJECTED Settlement = 2
+	// Back into the queue, to be delivered again.
+	Settlement_SETTLEMENT_ABANDONED Settlement = 3
+)
+
+// Enum value maps for Settlement.
+var (
+	Settlement_name = map[int32]string{
+		0: "SETTLEMENT_UNSPECIFIED",
+		1: "SETTLEMENT_COMPLETED",
+		2: "SETTLEMENT_REJECTED",
+		3: "SETTLEMENT_ABANDONED",
+	}
+	Settlement_value = map[string]int32{
+		"SETTLEMENT_UNSPECIFIED": 0,
+		"SETTLEMENT_COMPLETED":   1,
+		"SETTLEMENT_REJECTED":    2,
+		"SETTLEMENT_ABANDONED":   3,
+	}
+)
+
+func (x Settlement) Enum() *Settlement {
+	p := new(Settlement)
+	*p = x
+	return p
+}
+
+func (x Settlement) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Settlement) Descriptor() protoreflect.EnumDescriptor {
+	return file_fleetlog_events_v1_device_proto_enumTypes[0].Descriptor()
+}
+
+func (Settlement) Type() protoreflect.EnumType {
+	return &file_fleetlog_events_v1_device_proto_enumTypes[0]
+}
+
+func (x Settlement) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Settlement.Descriptor instead.
+func (Settlement) EnumDescriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{0}
+}
+
 // RejectionReason classes a rejection for the API's status codes.
 type RejectionReason int32
 
@@ -39,6 +95,10 @@ const (
 	RejectionReason_REJECTION_REASON_ALREADY_EXISTS RejectionReason = 3
 	// The event itself makes no sense.
 	RejectionReason_REJECTION_REASON_INVALID RejectionReason = 4
+	// A bound of the device is reached: its queues are full, its twin too large.
+	RejectionReason_REJECTION_REASON_LIMIT RejectionReason = 5
+	// What the event is about is over or was never there.
+	RejectionReason_REJECTION_REASON_STALE RejectionReason = 6
 )
 
 // Enum value maps for RejectionReason.
@@ -49,6 +109,8 @@ var (
 		2: "REJECTION_REASON_VERSION_MISMATCH",
 		3: "REJECTION_REASON_ALREADY_EXISTS",
 		4: "REJECTION_REASON_INVALID",
+		5: "REJECTION_REASON_LIMIT",
+		6: "REJECTION_REASON_STALE",
 	}
 	RejectionReason_value = map[string]int32{
 		"REJECTION_REASON_UNSPECIFIED":      0,
@@ -56,6 +118,8 @@ var (
 		"REJECTION_REASON_VERSION_MISMATCH": 2,
 		"REJECTION_REASON_ALREADY_EXISTS":   3,
 		"REJECTION_REASON_INVALID":          4,
+		"REJECTION_REASON_LIMIT":            5,
+		"REJECTION_REASON_STALE":            6,
 	}
 )
 
@@ -70,11 +134,11 @@ func (x RejectionReason) String() string {
 }
 
 func (RejectionReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_fleetlog_events_v1_device_proto_enumTypes[0].Descriptor()
+	return file_fleetlog_events_v1_device_proto_enumTypes[1].Descriptor()
 }
 
 func (RejectionReason) Type() protoreflect.EnumType {
-	return &file_fleetlog_events_v1_device_proto_enumTypes[0]
+	return &file_fleetlog_events_v1_device_proto_enumTypes[1]
 }
 
 func (x RejectionReason) Number() protoreflect.EnumNumber {
@@ -83,7 +147,7 @@ func (x RejectionReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RejectionReason.Descriptor instead.
 func (RejectionReason) EnumDescriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{0}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{1}
 }
 
 // DeviceEvent is one record of the `devices` topic: an intent to change a
@@ -101,11 +165,26 @@ type DeviceEvent struct {
 	Actor *Actor `protobuf:"bytes,5,opt,name=actor,proto3" json:"actor,omitempty"`
 	// What must be true of the device for the change to be accepted.
 	Precondition *Precondition `protobuf:"bytes,6,opt,name=precondition,proto3" json:"precondition,omitempty"`
+	// Module the change concerns; empty: the device itself.
+	Module string `protobuf:"bytes,7,opt,name=module,proto3" json:"module,omitempty"`
 	// Types that are valid to be assigned to Change:
 	//
 	//	*DeviceEvent_Registered
 	//	*DeviceEvent_Updated
 	//	*DeviceEvent_Deleted
+	//	*DeviceEvent_ModuleRegistered
+	//	*DeviceEvent_ModuleDeleted
+	//	*DeviceEvent_Connected
+	//	*DeviceEvent_Disconnected
+	//	*DeviceEvent_PropertiesDesired
+	//	*DeviceEvent_PropertiesReported
+	//	*DeviceEvent_CommandRequested
+	//	*DeviceEvent_CommandAnswered
+	//	*DeviceEvent_CommandExpired
+	//	*DeviceEvent_MessageEnqueued
+	//	*DeviceEvent_MessageLocked
+	//	*DeviceEvent_MessageSettled
+	//	*DeviceEvent_MessagesPurged
 	Change        isDeviceEvent_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -183,6 +262,13 @@ func (x *DeviceEvent) GetPrecondition() *Precondition {
 	return nil
 }
 
+func (x *DeviceEvent) GetModule() string {
+	if x != nil {
+		return x.Module
+	}
+	return ""
+}
+
 func (x *DeviceEvent) GetChange() isDeviceEvent_Change {
 	if x != nil {
 		return x.Change
@@ -217,6 +303,123 @@ func (x *DeviceEvent) GetDeleted() *DeviceDeleted {
 	return nil
 }
 
+func (x *DeviceEvent) GetModuleRegistered() *ModuleRegistered {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_ModuleRegistered); ok {
+			return x.ModuleRegistered
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetModuleDeleted() *ModuleDeleted {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_ModuleDeleted); ok {
+			return x.ModuleDeleted
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetConnected() *DeviceConnected {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_Connected); ok {
+			return x.Connected
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetDisconnected() *DeviceDisconnected {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_Disconnected); ok {
+			return x.Disconnected
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetPropertiesDesired() *PropertiesDesired {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_PropertiesDesired); ok {
+			return x.PropertiesDesired
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetPropertiesReported() *PropertiesReported {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_PropertiesReported); ok {
+			return x.PropertiesReported
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetCommandRequested() *CommandRequested {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_CommandRequested); ok {
+			return x.CommandRequested
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetCommandAnswered() *CommandAnswered {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_CommandAnswered); ok {
+			return x.CommandAnswered
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetCommandExpired() *CommandExpired {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_CommandExpired); ok {
+			return x.CommandExpired
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetMessageEnqueued() *MessageEnqueued {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_MessageEnqueued); ok {
+			return x.MessageEnqueued
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetMessageLocked() *MessageLocked {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_MessageLocked); ok {
+			return x.MessageLocked
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetMessageSettled() *MessageSettled {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_MessageSettled); ok {
+			return x.MessageSettled
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetMessagesPurged() *MessagesPurged {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_MessagesPurged); ok {
+			return x.MessagesPurged
+		}
+	}
+	return nil
+}
+
 type isDeviceEvent_Change interface {
 	isDeviceEvent_Change()
 }
@@ -233,11 +436,89 @@ type DeviceEvent_Deleted struct {
 	Deleted *DeviceDeleted `protobuf:"bytes,12,opt,name=deleted,proto3,oneof"`
 }
 
+type DeviceEvent_ModuleRegistered struct {
+	ModuleRegistered *ModuleRegistered `protobuf:"bytes,30,opt,name=module_registered,json=moduleRegistered,proto3,oneof"`
+}
+
+type DeviceEvent_ModuleDeleted struct {
+	ModuleDeleted *ModuleDeleted `protobuf:"bytes,31,opt,name=module_deleted,json=moduleDeleted,proto3,oneof"`
+}
+
+type DeviceEvent_Connected struct {
+	Connected *DeviceConnected `protobuf:"bytes,32,opt,name=connected,proto3,oneof"`
+}
+
+type DeviceEvent_Disconnected struct {
+	Disconnected *DeviceDisconnected `protobuf:"bytes,33,opt,name=disconnected,proto3,oneof"`
+}
+
+type DeviceEvent_PropertiesDesired struct {
+	PropertiesDesired *PropertiesDesired `protobuf:"bytes,34,opt,name=properties_desired,json=propertiesDesired,proto3,oneof"`
+}
+
+type DeviceEvent_PropertiesReported struct {
+	PropertiesReported *PropertiesReported `protobuf:"bytes,35,opt,name=properties_reported,json=propertiesReported,proto3,oneof"`
+}
+
+type DeviceEvent_CommandRequested struct {
+	CommandRequested *CommandRequested `protobuf:"bytes,36,opt,name=command_requested,json=commandRequested,proto3,oneof"`
+}
+
+type DeviceEvent_CommandAnswered struct {
+	CommandAnswered *CommandAnswered `protobuf:"bytes,37,opt,name=command_answered,json=commandAnswered,proto3,oneof"`
+}
+
+type DeviceEvent_CommandExpired struct {
+	CommandExpired *CommandExpired `protobuf:"bytes,38,opt,name=command_expired,json=commandExpired,proto3,oneof"`
+}
+
+type DeviceEvent_MessageEnqueued struct {
+	MessageEnqueued *MessageEnqueued `protobuf:"bytes,39,opt,name=message_enqueued,json=messageEnqueued,proto3,oneof"`
+}
+
+type DeviceEvent_MessageLocked struct {
+	MessageLocked *MessageLocked `protobuf:"bytes,40,opt,name=message_locked,json=messageLocked,proto3,oneof"`
+}
+
+type DeviceEvent_MessageSettled struct {
+	MessageSettled *MessageSettled `protobuf:"bytes,41,opt,name=message_settled,json=messageSettled,proto3,oneof"`
+}
+
+type DeviceEvent_MessagesPurged struct {
+	MessagesPurged *MessagesPurged `protobuf:"bytes,42,opt,name=messages_purged,json=messagesPurged,proto3,oneof"`
+}
+
 func (*DeviceEvent_Registered) isDeviceEvent_Change() {}
 
 func (*DeviceEvent_Updated) isDeviceEvent_Change() {}
 
 func (*DeviceEvent_Deleted) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_ModuleRegistered) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_ModuleDeleted) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_Connected) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_Disconnected) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_PropertiesDesired) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_PropertiesReported) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_CommandRequested) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_CommandAnswered) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_CommandExpired) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_MessageEnqueued) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_MessageLocked) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_MessageSettled) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_MessagesPurged) isDeviceEvent_Change() {}
 
 // Actor names the principal behind an event and the request it came in.
 type Actor struct {
@@ -587,12 +868,836 @@ func (*DeviceDeleted) Descriptor() ([]byte, []int) {
 	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{6}
 }
 
+// ModuleRegistered creates a module identity of the device, or keeps the one
+// there is.
+type ModuleRegistered struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModuleRegistered) Reset() {
+	*x = ModuleRegistered{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModuleRegistered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModuleRegistered) ProtoMessage() {}
+
+func (x *ModuleRegistered) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModuleRegistered.ProtoReflect.Descriptor instead.
+func (*ModuleRegistered) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{7}
+}
+
+// ModuleDeleted removes a module identity with its twin and all that waits for it.
+type ModuleDeleted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModuleDeleted) Reset() {
+	*x = ModuleDeleted{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModuleDeleted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModuleDeleted) ProtoMessage() {}
+
+func (x *ModuleDeleted) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModuleDeleted.ProtoReflect.Descriptor instead.
+func (*ModuleDeleted) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{8}
+}
+
+// DeviceConnected says that a gateway node let the device or module in. The
+// connection it replaces, if any, is over from here on.
+type DeviceConnected struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unlike any other connection's, ever.
+	Connection string `protobuf:"bytes,1,opt,name=connection,proto3" json:"connection,omitempty"`
+	// Gateway node that holds it.
+	Node string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	// For example `mqtt`, `mqtt5`, `mqtt-websocket`.
+	Protocol string `protobuf:"bytes,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// Model the device announced; empty keeps the one known (FEATURES.md MQTT-03).
+	ModelId       string `protobuf:"bytes,4,opt,name=model_id,json=modelId,proto3" json:"model_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceConnected) Reset() {
+	*x = DeviceConnected{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceConnected) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceConnected) ProtoMessage() {}
+
+func (x *DeviceConnected) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceConnected.ProtoReflect.Descriptor instead.
+func (*DeviceConnected) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DeviceConnected) GetConnection() string {
+	if x != nil {
+		return x.Connection
+	}
+	return ""
+}
+
+func (x *DeviceConnected) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *DeviceConnected) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *DeviceConnected) GetModelId() string {
+	if x != nil {
+		return x.ModelId
+	}
+	return ""
+}
+
+// DeviceDisconnected ends a connection. It is refused when another connection
+// has already taken its place.
+type DeviceDisconnected struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Connection string                 `protobuf:"bytes,1,opt,name=connection,proto3" json:"connection,omitempty"`
+	// Why it ended, as the gateway counts it.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Version of the desired properties the device was given last over it.
+	DesiredDelivered uint64 `protobuf:"varint,3,opt,name=desired_delivered,json=desiredDelivered,proto3" json:"desired_delivered,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *DeviceDisconnected) Reset() {
+	*x = DeviceDisconnected{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceDisconnected) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceDisconnected) ProtoMessage() {}
+
+func (x *DeviceDisconnected) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceDisconnected.ProtoReflect.Descriptor instead.
+func (*DeviceDisconnected) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DeviceDisconnected) GetConnection() string {
+	if x != nil {
+		return x.Connection
+	}
+	return ""
+}
+
+func (x *DeviceDisconnected) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DeviceDisconnected) GetDesiredDelivered() uint64 {
+	if x != nil {
+		return x.DesiredDelivered
+	}
+	return 0
+}
+
+// PropertiesDesired changes the desired section of a twin.
+type PropertiesDesired struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// JSON merge patch (RFC 7396), or the whole section when it replaces.
+	Patch         []byte `protobuf:"bytes,1,opt,name=patch,proto3" json:"patch,omitempty"`
+	Replace       bool   `protobuf:"varint,2,opt,name=replace,proto3" json:"replace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PropertiesDesired) Reset() {
+	*x = PropertiesDesired{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PropertiesDesired) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PropertiesDesired) ProtoMessage() {}
+
+func (x *PropertiesDesired) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PropertiesDesired.ProtoReflect.Descriptor instead.
+func (*PropertiesDesired) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PropertiesDesired) GetPatch() []byte {
+	if x != nil {
+		return x.Patch
+	}
+	return nil
+}
+
+func (x *PropertiesDesired) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
+}
+
+// PropertiesReported changes the reported section of a twin.
+type PropertiesReported struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// JSON merge patch (RFC 7396).
+	Patch         []byte `protobuf:"bytes,1,opt,name=patch,proto3" json:"patch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PropertiesReported) Reset() {
+	*x = PropertiesReported{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PropertiesReported) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PropertiesReported) ProtoMessage() {}
+
+func (x *PropertiesReported) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PropertiesReported.ProtoReflect.Descriptor instead.
+func (*PropertiesReported) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PropertiesReported) GetPatch() []byte {
+	if x != nil {
+		return x.Patch
+	}
+	return nil
+}
+
+// CommandRequested asks the device to do something now. The event's id is the
+// command's id.
+type CommandRequested struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Method as the device knows it: `name` or `component*name`.
+	Method string `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
+	// JSON, or empty for none.
+	Payload []byte `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"`
+	// Until when the device may connect to take it; after that it is not delivered.
+	ConnectBy *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=connect_by,json=connectBy,proto3" json:"connect_by,omitempty"`
+	// Until when an answer counts.
+	Deadline      *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommandRequested) Reset() {
+	*x = CommandRequested{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommandRequested) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommandRequested) ProtoMessage() {}
+
+func (x *CommandRequested) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommandRequested.ProtoReflect.Descriptor instead.
+func (*CommandRequested) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CommandRequested) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *CommandRequested) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *CommandRequested) GetConnectBy() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ConnectBy
+	}
+	return nil
+}
+
+func (x *CommandRequested) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+// CommandAnswered is the device's answer to a command that waits for one.
+type CommandAnswered struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Command string                 `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
+	// The device's own status code.
+	Status int32 `protobuf:"varint,2,opt,name=status,proto3" json:"status,omitempty"`
+	// JSON, or empty for none.
+	Payload       []byte `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommandAnswered) Reset() {
+	*x = CommandAnswered{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommandAnswered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommandAnswered) ProtoMessage() {}
+
+func (x *CommandAnswered) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommandAnswered.ProtoReflect.Descriptor instead.
+func (*CommandAnswered) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *CommandAnswered) GetCommand() string {
+	if x != nil {
+		return x.Command
+	}
+	return ""
+}
+
+func (x *CommandAnswered) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *CommandAnswered) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+// CommandExpired gives a command up after its deadline.
+type CommandExpired struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Command       string                 `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommandExpired) Reset() {
+	*x = CommandExpired{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommandExpired) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommandExpired) ProtoMessage() {}
+
+func (x *CommandExpired) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommandExpired.ProtoReflect.Descriptor instead.
+func (*CommandExpired) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *CommandExpired) GetCommand() string {
+	if x != nil {
+		return x.Command
+	}
+	return ""
+}
+
+// MessageEnqueued puts a cloud-to-device message into the device's queue. The
+// event's id is the message's id in the queue.
+type MessageEnqueued struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Body       []byte                 `protobuf:"bytes,1,opt,name=body,proto3" json:"body,omitempty"`
+	Properties []*MessageProperty     `protobuf:"bytes,2,rep,name=properties,proto3" json:"properties,omitempty"`
+	// System properties (`$.mid`, `$.cid`, `$.ct`, `$.ce`, `$.uid`); empty for none.
+	MessageId       string `protobuf:"bytes,3,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	CorrelationId   string `protobuf:"bytes,4,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
+	ContentType     string `protobuf:"bytes,5,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	ContentEncoding string `protobuf:"bytes,6,opt,name=content_encoding,json=contentEncoding,proto3" json:"content_encoding,omitempty"`
+	UserId          string `protobuf:"bytes,7,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// When it is no longer worth delivering.
+	Expires *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expires,proto3" json:"expires,omitempty"`
+	// `none`, `positive`, `negative` or `full`.
+	Ack           string `protobuf:"bytes,9,opt,name=ack,proto3" json:"ack,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageEnqueued) Reset() {
+	*x = MessageEnqueued{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageEnqueued) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageEnqueued) ProtoMessage() {}
+
+func (x *MessageEnqueued) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageEnqueued.ProtoReflect.Descriptor instead.
+func (*MessageEnqueued) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *MessageEnqueued) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *MessageEnqueued) GetProperties() []*MessageProperty {
+	if x != nil {
+		return x.Properties
+	}
+	return nil
+}
+
+func (x *MessageEnqueued) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *MessageEnqueued) GetCorrelationId() string {
+	if x != nil {
+		return x.CorrelationId
+	}
+	return ""
+}
+
+func (x *MessageEnqueued) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+func (x *MessageEnqueued) GetContentEncoding() string {
+	if x != nil {
+		return x.ContentEncoding
+	}
+	return ""
+}
+
+func (x *MessageEnqueued) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *MessageEnqueued) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *MessageEnqueued) GetAck() string {
+	if x != nil {
+		return x.Ack
+	}
+	return ""
+}
+
+// MessageProperty is an application property of a message.
+type MessageProperty struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Unset is null, unlike the empty string (FEATURES.md MQTT-11).
+	Value         *string `protobuf:"bytes,2,opt,name=value,proto3,oneof" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageProperty) Reset() {
+	*x = MessageProperty{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageProperty) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageProperty) ProtoMessage() {}
+
+func (x *MessageProperty) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageProperty.ProtoReflect.Descriptor instead.
+func (*MessageProperty) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *MessageProperty) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *MessageProperty) GetValue() string {
+	if x != nil && x.Value != nil {
+		return *x.Value
+	}
+	return ""
+}
+
+// MessageLocked hands a message to a device that polls, until it settles it or
+// the lock is over.
+type MessageLocked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Message       string                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	Until         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageLocked) Reset() {
+	*x = MessageLocked{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageLocked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageLocked) ProtoMessage() {}
+
+func (x *MessageLocked) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageLocked.ProtoReflect.Descriptor instead.
+func (*MessageLocked) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *MessageLocked) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *MessageLocked) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *MessageLocked) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+// MessageSettled is what became of a message with the device.
+type MessageSettled struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Message string                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	// Token of the lock it was taken with; empty where there are no locks.
+	Token         string     `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	Settlement    Settlement `protobuf:"varint,3,opt,name=settlement,proto3,enum=fleetlog.events.v1.Settlement" json:"settlement,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessageSettled) Reset() {
+	*x = MessageSettled{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessageSettled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessageSettled) ProtoMessage() {}
+
+func (x *MessageSettled) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessageSettled.ProtoReflect.Descriptor instead.
+func (*MessageSettled) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *MessageSettled) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *MessageSettled) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *MessageSettled) GetSettlement() Settlement {
+	if x != nil {
+		return x.Settlement
+	}
+	return Settlement_SETTLEMENT_UNSPECIFIED
+}
+
+// MessagesPurged empties the queue of messages to the device.
+type MessagesPurged struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MessagesPurged) Reset() {
+	*x = MessagesPurged{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MessagesPurged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MessagesPurged) ProtoMessage() {}
+
+func (x *MessagesPurged) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MessagesPurged.ProtoReflect.Descriptor instead.
+func (*MessagesPurged) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{20}
+}
+
 // DeviceState is a device as the fold of its events.
 type DeviceState struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Tenant string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	Device string                 `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
-	// Counts accepted events; 0 means the device has never existed.
+	// Counts accepted changes of what a person can edit: registration, update,
+	// deletion. The etag. 0 means the device has never existed.
 	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	Deleted       bool                   `protobuf:"varint,4,opt,name=deleted,proto3" json:"deleted,omitempty"`
 	DisplayName   string                 `protobuf:"bytes,5,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
@@ -603,13 +1708,19 @@ type DeviceState struct {
 	Organizations []string               `protobuf:"bytes,10,rep,name=organizations,proto3" json:"organizations,omitempty"`
 	RegisteredAt  *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=registered_at,json=registeredAt,proto3" json:"registered_at,omitempty"`
 	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// Counts accepted events of every kind.
+	Revision uint64 `protobuf:"varint,30,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The device's own identity.
+	Self *Identity `protobuf:"bytes,31,opt,name=self,proto3" json:"self,omitempty"`
+	// Its modules, in order of their names.
+	Modules       []*Identity `protobuf:"bytes,32,rep,name=modules,proto3" json:"modules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeviceState) Reset() {
 	*x = DeviceState{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[7]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +1732,7 @@ func (x *DeviceState) String() string {
 func (*DeviceState) ProtoMessage() {}
 
 func (x *DeviceState) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[7]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +1745,7 @@ func (x *DeviceState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceState.ProtoReflect.Descriptor instead.
 func (*DeviceState) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{7}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeviceState) GetTenant() string {
@@ -721,6 +1832,471 @@ func (x *DeviceState) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *DeviceState) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *DeviceState) GetSelf() *Identity {
+	if x != nil {
+		return x.Self
+	}
+	return nil
+}
+
+func (x *DeviceState) GetModules() []*Identity {
+	if x != nil {
+		return x.Modules
+	}
+	return nil
+}
+
+// Identity is what has a connection, a twin and a queue of its own: a device, or
+// a module of one.
+type Identity struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty for the device itself.
+	Module     string      `protobuf:"bytes,1,opt,name=module,proto3" json:"module,omitempty"`
+	Connection *Connection `protobuf:"bytes,2,opt,name=connection,proto3" json:"connection,omitempty"`
+	Twin       *Twin       `protobuf:"bytes,3,opt,name=twin,proto3" json:"twin,omitempty"`
+	// Commands that wait for an answer, oldest first.
+	Commands []*Command `protobuf:"bytes,4,rep,name=commands,proto3" json:"commands,omitempty"`
+	// Messages that wait to be delivered, oldest first.
+	Messages []*CloudMessage `protobuf:"bytes,5,rep,name=messages,proto3" json:"messages,omitempty"`
+	// Sequence of the newest message ever queued.
+	MessagesQueued uint64 `protobuf:"varint,6,opt,name=messages_queued,json=messagesQueued,proto3" json:"messages_queued,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Identity) Reset() {
+	*x = Identity{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Identity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Identity) ProtoMessage() {}
+
+func (x *Identity) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Identity.ProtoReflect.Descriptor instead.
+func (*Identity) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Identity) GetModule() string {
+	if x != nil {
+		return x.Module
+	}
+	return ""
+}
+
+func (x *Identity) GetConnection() *Connection {
+	if x != nil {
+		return x.Connection
+	}
+	return nil
+}
+
+func (x *Identity) GetTwin() *Twin {
+	if x != nil {
+		return x.Twin
+	}
+	return nil
+}
+
+func (x *Identity) GetCommands() []*Command {
+	if x != nil {
+		return x.Commands
+	}
+	return nil
+}
+
+func (x *Identity) GetMessages() []*CloudMessage {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+func (x *Identity) GetMessagesQueued() uint64 {
+	if x != nil {
+		return x.MessagesQueued
+	}
+	return 0
+}
+
+// Connection is an identity's newest connection.
+type Connection struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Connected bool                   `protobuf:"varint,1,opt,name=connected,proto3" json:"connected,omitempty"`
+	Id        string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Node      string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	Protocol  string                 `protobuf:"bytes,4,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// When it was made or, once it is over, ended.
+	Since *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
+	// Version of the desired properties the device is known to have been given.
+	DesiredDelivered uint64 `protobuf:"varint,6,opt,name=desired_delivered,json=desiredDelivered,proto3" json:"desired_delivered,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Connection) Reset() {
+	*x = Connection{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Connection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Connection) ProtoMessage() {}
+
+func (x *Connection) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Connection.ProtoReflect.Descriptor instead.
+func (*Connection) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Connection) GetConnected() bool {
+	if x != nil {
+		return x.Connected
+	}
+	return false
+}
+
+func (x *Connection) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Connection) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Connection) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *Connection) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Connection) GetDesiredDelivered() uint64 {
+	if x != nil {
+		return x.DesiredDelivered
+	}
+	return 0
+}
+
+// Twin holds an identity's properties. The sections are JSON objects with sorted
+// keys, without spaces and without `$version`; empty means `{}`.
+type Twin struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Desired         []byte                 `protobuf:"bytes,1,opt,name=desired,proto3" json:"desired,omitempty"`
+	DesiredVersion  uint64                 `protobuf:"varint,2,opt,name=desired_version,json=desiredVersion,proto3" json:"desired_version,omitempty"`
+	Reported        []byte                 `protobuf:"bytes,3,opt,name=reported,proto3" json:"reported,omitempty"`
+	ReportedVersion uint64                 `protobuf:"varint,4,opt,name=reported_version,json=reportedVersion,proto3" json:"reported_version,omitempty"`
+	DesiredAt       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=desired_at,json=desiredAt,proto3" json:"desired_at,omitempty"`
+	ReportedAt      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=reported_at,json=reportedAt,proto3" json:"reported_at,omitempty"`
+	ModelId         string                 `protobuf:"bytes,7,opt,name=model_id,json=modelId,proto3" json:"model_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Twin) Reset() {
+	*x = Twin{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Twin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Twin) ProtoMessage() {}
+
+func (x *Twin) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Twin.ProtoReflect.Descriptor instead.
+func (*Twin) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Twin) GetDesired() []byte {
+	if x != nil {
+		return x.Desired
+	}
+	return nil
+}
+
+func (x *Twin) GetDesiredVersion() uint64 {
+	if x != nil {
+		return x.DesiredVersion
+	}
+	return 0
+}
+
+func (x *Twin) GetReported() []byte {
+	if x != nil {
+		return x.Reported
+	}
+	return nil
+}
+
+func (x *Twin) GetReportedVersion() uint64 {
+	if x != nil {
+		return x.ReportedVersion
+	}
+	return 0
+}
+
+func (x *Twin) GetDesiredAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DesiredAt
+	}
+	return nil
+}
+
+func (x *Twin) GetReportedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReportedAt
+	}
+	return nil
+}
+
+func (x *Twin) GetModelId() string {
+	if x != nil {
+		return x.ModelId
+	}
+	return ""
+}
+
+// Command waits for a device's answer.
+type Command struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Method        string                 `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
+	Payload       []byte                 `protobuf:"bytes,3,opt,name=payload,proto3" json:"payload,omitempty"`
+	ConnectBy     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=connect_by,json=connectBy,proto3" json:"connect_by,omitempty"`
+	Deadline      *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Command) Reset() {
+	*x = Command{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Command) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Command) ProtoMessage() {}
+
+func (x *Command) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Command.ProtoReflect.Descriptor instead.
+func (*Command) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Command) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Command) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *Command) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *Command) GetConnectBy() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ConnectBy
+	}
+	return nil
+}
+
+func (x *Command) GetDeadline() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+// CloudMessage is a cloud-to-device message in a device's queue.
+type CloudMessage struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Id         string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Message    *MessageEnqueued       `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	EnqueuedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=enqueued_at,json=enqueuedAt,proto3" json:"enqueued_at,omitempty"`
+	// Place in the device's order of messages; counts from 1.
+	Sequence uint64 `protobuf:"varint,4,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Deliveries that did not end in a settlement.
+	DeliveryCount uint32 `protobuf:"varint,5,opt,name=delivery_count,json=deliveryCount,proto3" json:"delivery_count,omitempty"`
+	// Set while a device that polls has it.
+	Lock          string                 `protobuf:"bytes,6,opt,name=lock,proto3" json:"lock,omitempty"`
+	LockedUntil   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=locked_until,json=lockedUntil,proto3" json:"locked_until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloudMessage) Reset() {
+	*x = CloudMessage{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloudMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloudMessage) ProtoMessage() {}
+
+func (x *CloudMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloudMessage.ProtoReflect.Descriptor instead.
+func (*CloudMessage) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *CloudMessage) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CloudMessage) GetMessage() *MessageEnqueued {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *CloudMessage) GetEnqueuedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EnqueuedAt
+	}
+	return nil
+}
+
+func (x *CloudMessage) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *CloudMessage) GetDeliveryCount() uint32 {
+	if x != nil {
+		return x.DeliveryCount
+	}
+	return 0
+}
+
+func (x *CloudMessage) GetLock() string {
+	if x != nil {
+		return x.Lock
+	}
+	return ""
+}
+
+func (x *CloudMessage) GetLockedUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LockedUntil
+	}
+	return nil
+}
+
 // DeviceSnapshot is one record of the compacted `device-state` topic: a
 // device's state after the events up to `offset`, with what became of each
 // event folded since the snapshot before.
@@ -736,7 +2312,7 @@ type DeviceSnapshot struct {
 
 func (x *DeviceSnapshot) Reset() {
 	*x = DeviceSnapshot{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[8]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -748,7 +2324,7 @@ func (x *DeviceSnapshot) String() string {
 func (*DeviceSnapshot) ProtoMessage() {}
 
 func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[8]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -761,7 +2337,7 @@ func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceSnapshot.ProtoReflect.Descriptor instead.
 func (*DeviceSnapshot) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{8}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeviceSnapshot) GetState() *DeviceState {
@@ -785,6 +2361,68 @@ func (x *DeviceSnapshot) GetOutcomes() []*Outcome {
 	return nil
 }
 
+// CommandResult is the end of a command.
+type CommandResult struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Command string                 `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
+	// The device's answer; unset when it gave none in time.
+	Answer        *CommandAnswered       `protobuf:"bytes,2,opt,name=answer,proto3" json:"answer,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommandResult) Reset() {
+	*x = CommandResult{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommandResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommandResult) ProtoMessage() {}
+
+func (x *CommandResult) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommandResult.ProtoReflect.Descriptor instead.
+func (*CommandResult) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *CommandResult) GetCommand() string {
+	if x != nil {
+		return x.Command
+	}
+	return ""
+}
+
+func (x *CommandResult) GetAnswer() *CommandAnswered {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
+func (x *CommandResult) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // Outcome is the fold's decision on one event.
 type Outcome struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -792,14 +2430,16 @@ type Outcome struct {
 	// Version of the device after the event.
 	Version uint64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	// Unset when the event was accepted.
-	Rejection     *Rejection `protobuf:"bytes,3,opt,name=rejection,proto3" json:"rejection,omitempty"`
+	Rejection *Rejection `protobuf:"bytes,3,opt,name=rejection,proto3" json:"rejection,omitempty"`
+	// Commands that came to their end with this event.
+	Results       []*CommandResult `protobuf:"bytes,4,rep,name=results,proto3" json:"results,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[9]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -811,7 +2451,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[9]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -824,7 +2464,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{9}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Outcome) GetEventId() string {
@@ -848,6 +2488,13 @@ func (x *Outcome) GetRejection() *Rejection {
 	return nil
 }
 
+func (x *Outcome) GetResults() []*CommandResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
 // Rejection says why the fold refused an event.
 type Rejection struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -859,7 +2506,7 @@ type Rejection struct {
 
 func (x *Rejection) Reset() {
 	*x = Rejection{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[10]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -871,7 +2518,7 @@ func (x *Rejection) String() string {
 func (*Rejection) ProtoMessage() {}
 
 func (x *Rejection) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[10]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -884,7 +2531,7 @@ func (x *Rejection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejection.ProtoReflect.Descriptor instead.
 func (*Rejection) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{10}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Rejection) GetReason() RejectionReason {
@@ -905,20 +2552,34 @@ var File_fleetlog_events_v1_device_proto protoreflect.FileDescriptor
 
 const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\n" +
-	"\x1ffleetlog/events/v1/device.proto\x12\x12fleetlog.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\x03\n" +
+	"\x1ffleetlog/events/v1/device.proto\x12\x12fleetlog.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\v\n" +
 	"\vDeviceEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x16\n" +
 	"\x06device\x18\x03 \x01(\tR\x06device\x12.\n" +
 	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12/\n" +
 	"\x05actor\x18\x05 \x01(\v2\x19.fleetlog.events.v1.ActorR\x05actor\x12D\n" +
-	"\fprecondition\x18\x06 \x01(\v2 .fleetlog.events.v1.PreconditionR\fprecondition\x12F\n" +
+	"\fprecondition\x18\x06 \x01(\v2 .fleetlog.events.v1.PreconditionR\fprecondition\x12\x16\n" +
+	"\x06module\x18\a \x01(\tR\x06module\x12F\n" +
 	"\n" +
 	"registered\x18\n" +
 	" \x01(\v2$.fleetlog.events.v1.DeviceRegisteredH\x00R\n" +
 	"registered\x12=\n" +
 	"\aupdated\x18\v \x01(\v2!.fleetlog.events.v1.DeviceUpdatedH\x00R\aupdated\x12=\n" +
-	"\adeleted\x18\f \x01(\v2!.fleetlog.events.v1.DeviceDeletedH\x00R\adeletedB\b\n" +
+	"\adeleted\x18\f \x01(\v2!.fleetlog.events.v1.DeviceDeletedH\x00R\adeleted\x12S\n" +
+	"\x11module_registered\x18\x1e \x01(\v2$.fleetlog.events.v1.ModuleRegisteredH\x00R\x10moduleRegistered\x12J\n" +
+	"\x0emodule_deleted\x18\x1f \x01(\v2!.fleetlog.events.v1.ModuleDeletedH\x00R\rmoduleDeleted\x12C\n" +
+	"\tconnected\x18  \x01(\v2#.fleetlog.events.v1.DeviceConnectedH\x00R\tconnected\x12L\n" +
+	"\fdisconnected\x18! \x01(\v2&.fleetlog.events.v1.DeviceDisconnectedH\x00R\fdisconnected\x12V\n" +
+	"\x12properties_desired\x18\" \x01(\v2%.fleetlog.events.v1.PropertiesDesiredH\x00R\x11propertiesDesired\x12Y\n" +
+	"\x13properties_reported\x18# \x01(\v2&.fleetlog.events.v1.PropertiesReportedH\x00R\x12propertiesReported\x12S\n" +
+	"\x11command_requested\x18$ \x01(\v2$.fleetlog.events.v1.CommandRequestedH\x00R\x10commandRequested\x12P\n" +
+	"\x10command_answered\x18% \x01(\v2#.fleetlog.events.v1.CommandAnsweredH\x00R\x0fcommandAnswered\x12M\n" +
+	"\x0fcommand_expired\x18& \x01(\v2\".fleetlog.events.v1.CommandExpiredH\x00R\x0ecommandExpired\x12P\n" +
+	"\x10message_enqueued\x18' \x01(\v2#.fleetlog.events.v1.MessageEnqueuedH\x00R\x0fmessageEnqueued\x12J\n" +
+	"\x0emessage_locked\x18( \x01(\v2!.fleetlog.events.v1.MessageLockedH\x00R\rmessageLocked\x12M\n" +
+	"\x0fmessage_settled\x18) \x01(\v2\".fleetlog.events.v1.MessageSettledH\x00R\x0emessageSettled\x12M\n" +
+	"\x0fmessages_purged\x18* \x01(\v2\".fleetlog.events.v1.MessagesPurgedH\x00R\x0emessagesPurgedB\b\n" +
 	"\x06change\"D\n" +
 	"\x05Actor\x12\x1c\n" +
 	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12\x1d\n" +
@@ -950,7 +2611,67 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"_simulated\"!\n" +
 	"\rOrganizations\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\"\x0f\n" +
-	"\rDeviceDeleted\"\xac\x03\n" +
+	"\rDeviceDeleted\"\x12\n" +
+	"\x10ModuleRegistered\"\x0f\n" +
+	"\rModuleDeleted\"|\n" +
+	"\x0fDeviceConnected\x12\x1e\n" +
+	"\n" +
+	"connection\x18\x01 \x01(\tR\n" +
+	"connection\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1a\n" +
+	"\bprotocol\x18\x03 \x01(\tR\bprotocol\x12\x19\n" +
+	"\bmodel_id\x18\x04 \x01(\tR\amodelId\"y\n" +
+	"\x12DeviceDisconnected\x12\x1e\n" +
+	"\n" +
+	"connection\x18\x01 \x01(\tR\n" +
+	"connection\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12+\n" +
+	"\x11desired_delivered\x18\x03 \x01(\x04R\x10desiredDelivered\"C\n" +
+	"\x11PropertiesDesired\x12\x14\n" +
+	"\x05patch\x18\x01 \x01(\fR\x05patch\x12\x18\n" +
+	"\areplace\x18\x02 \x01(\bR\areplace\"*\n" +
+	"\x12PropertiesReported\x12\x14\n" +
+	"\x05patch\x18\x01 \x01(\fR\x05patch\"\xb7\x01\n" +
+	"\x10CommandRequested\x12\x16\n" +
+	"\x06method\x18\x01 \x01(\tR\x06method\x12\x18\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload\x129\n" +
+	"\n" +
+	"connect_by\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tconnectBy\x126\n" +
+	"\bdeadline\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\"]\n" +
+	"\x0fCommandAnswered\x12\x18\n" +
+	"\acommand\x18\x01 \x01(\tR\acommand\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\x05R\x06status\x12\x18\n" +
+	"\apayload\x18\x03 \x01(\fR\apayload\"*\n" +
+	"\x0eCommandExpired\x12\x18\n" +
+	"\acommand\x18\x01 \x01(\tR\acommand\"\xdf\x02\n" +
+	"\x0fMessageEnqueued\x12\x12\n" +
+	"\x04body\x18\x01 \x01(\fR\x04body\x12C\n" +
+	"\n" +
+	"properties\x18\x02 \x03(\v2#.fleetlog.events.v1.MessagePropertyR\n" +
+	"properties\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x03 \x01(\tR\tmessageId\x12%\n" +
+	"\x0ecorrelation_id\x18\x04 \x01(\tR\rcorrelationId\x12!\n" +
+	"\fcontent_type\x18\x05 \x01(\tR\vcontentType\x12)\n" +
+	"\x10content_encoding\x18\x06 \x01(\tR\x0fcontentEncoding\x12\x17\n" +
+	"\auser_id\x18\a \x01(\tR\x06userId\x124\n" +
+	"\aexpires\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x10\n" +
+	"\x03ack\x18\t \x01(\tR\x03ack\"H\n" +
+	"\x0fMessageProperty\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x19\n" +
+	"\x05value\x18\x02 \x01(\tH\x00R\x05value\x88\x01\x01B\b\n" +
+	"\x06_value\"q\n" +
+	"\rMessageLocked\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\x120\n" +
+	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\x80\x01\n" +
+	"\x0eMessageSettled\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\x12>\n" +
+	"\n" +
+	"settlement\x18\x03 \x01(\x0e2\x1e.fleetlog.events.v1.SettlementR\n" +
+	"settlement\"\x10\n" +
+	"\x0eMessagesPurged\"\xb2\x04\n" +
 	"\vDeviceState\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x18\n" +
@@ -965,24 +2686,83 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	" \x03(\tR\rorganizations\x12?\n" +
 	"\rregistered_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\fregisteredAt\x129\n" +
 	"\n" +
-	"updated_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\"\x98\x01\n" +
+	"updated_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x1a\n" +
+	"\brevision\x18\x1e \x01(\x04R\brevision\x120\n" +
+	"\x04self\x18\x1f \x01(\v2\x1c.fleetlog.events.v1.IdentityR\x04self\x126\n" +
+	"\amodules\x18  \x03(\v2\x1c.fleetlog.events.v1.IdentityR\amodules\"\xb0\x02\n" +
+	"\bIdentity\x12\x16\n" +
+	"\x06module\x18\x01 \x01(\tR\x06module\x12>\n" +
+	"\n" +
+	"connection\x18\x02 \x01(\v2\x1e.fleetlog.events.v1.ConnectionR\n" +
+	"connection\x12,\n" +
+	"\x04twin\x18\x03 \x01(\v2\x18.fleetlog.events.v1.TwinR\x04twin\x127\n" +
+	"\bcommands\x18\x04 \x03(\v2\x1b.fleetlog.events.v1.CommandR\bcommands\x12<\n" +
+	"\bmessages\x18\x05 \x03(\v2 .fleetlog.events.v1.CloudMessageR\bmessages\x12'\n" +
+	"\x0fmessages_queued\x18\x06 \x01(\x04R\x0emessagesQueued\"\xc9\x01\n" +
+	"\n" +
+	"Connection\x12\x1c\n" +
+	"\tconnected\x18\x01 \x01(\bR\tconnected\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x1a\n" +
+	"\bprotocol\x18\x04 \x01(\tR\bprotocol\x120\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12+\n" +
+	"\x11desired_delivered\x18\x06 \x01(\x04R\x10desiredDelivered\"\xa3\x02\n" +
+	"\x04Twin\x12\x18\n" +
+	"\adesired\x18\x01 \x01(\fR\adesired\x12'\n" +
+	"\x0fdesired_version\x18\x02 \x01(\x04R\x0edesiredVersion\x12\x1a\n" +
+	"\breported\x18\x03 \x01(\fR\breported\x12)\n" +
+	"\x10reported_version\x18\x04 \x01(\x04R\x0freportedVersion\x129\n" +
+	"\n" +
+	"desired_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tdesiredAt\x12;\n" +
+	"\vreported_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"reportedAt\x12\x19\n" +
+	"\bmodel_id\x18\a \x01(\tR\amodelId\"\xbe\x01\n" +
+	"\aCommand\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\x12\x18\n" +
+	"\apayload\x18\x03 \x01(\fR\apayload\x129\n" +
+	"\n" +
+	"connect_by\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tconnectBy\x126\n" +
+	"\bdeadline\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\"\xb0\x02\n" +
+	"\fCloudMessage\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12=\n" +
+	"\amessage\x18\x02 \x01(\v2#.fleetlog.events.v1.MessageEnqueuedR\amessage\x12;\n" +
+	"\venqueued_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"enqueuedAt\x12\x1a\n" +
+	"\bsequence\x18\x04 \x01(\x04R\bsequence\x12%\n" +
+	"\x0edelivery_count\x18\x05 \x01(\rR\rdeliveryCount\x12\x12\n" +
+	"\x04lock\x18\x06 \x01(\tR\x04lock\x12=\n" +
+	"\flocked_until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vlockedUntil\"\x98\x01\n" +
 	"\x0eDeviceSnapshot\x125\n" +
 	"\x05state\x18\x01 \x01(\v2\x1f.fleetlog.events.v1.DeviceStateR\x05state\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x127\n" +
-	"\boutcomes\x18\x03 \x03(\v2\x1b.fleetlog.events.v1.OutcomeR\boutcomes\"{\n" +
+	"\boutcomes\x18\x03 \x03(\v2\x1b.fleetlog.events.v1.OutcomeR\boutcomes\"\x92\x01\n" +
+	"\rCommandResult\x12\x18\n" +
+	"\acommand\x18\x01 \x01(\tR\acommand\x12;\n" +
+	"\x06answer\x18\x02 \x01(\v2#.fleetlog.events.v1.CommandAnsweredR\x06answer\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xb8\x01\n" +
 	"\aOutcome\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12;\n" +
-	"\trejection\x18\x03 \x01(\v2\x1d.fleetlog.events.v1.RejectionR\trejection\"b\n" +
+	"\trejection\x18\x03 \x01(\v2\x1d.fleetlog.events.v1.RejectionR\trejection\x12;\n" +
+	"\aresults\x18\x04 \x03(\v2!.fleetlog.events.v1.CommandResultR\aresults\"b\n" +
 	"\tRejection\x12;\n" +
 	"\x06reason\x18\x01 \x01(\x0e2#.fleetlog.events.v1.RejectionReasonR\x06reason\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage*\xbd\x01\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage*u\n" +
+	"\n" +
+	"Settlement\x12\x1a\n" +
+	"\x16SETTLEMENT_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14SETTLEMENT_COMPLETED\x10\x01\x12\x17\n" +
+	"\x13SETTLEMENT_REJECTED\x10\x02\x12\x18\n" +
+	"\x14SETTLEMENT_ABANDONED\x10\x03*\xf5\x01\n" +
 	"\x0fRejectionReason\x12 \n" +
 	"\x1cREJECTION_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aREJECTION_REASON_NOT_FOUND\x10\x01\x12%\n" +
 	"!REJECTION_REASON_VERSION_MISMATCH\x10\x02\x12#\n" +
 	"\x1fREJECTION_REASON_ALREADY_EXISTS\x10\x03\x12\x1c\n" +
-	"\x18REJECTION_REASON_INVALID\x10\x04B@Z>github.com/fleetlog/fleetlog/proto/fleetlog/events/v1;eventsv1b\x06proto3"
+	"\x18REJECTION_REASON_INVALID\x10\x04\x12\x1a\n" +
+	"\x16REJECTION_REASON_LIMIT\x10\x05\x12\x1a\n" +
+	"\x16REJECTION_REASON_STALE\x10\x06B@Z>github.com/fleetlog/fleetlog/proto/fleetlog/events/v1;eventsv1b\x06proto3"
 
 var (
 	file_fleetlog_events_v1_device_proto_rawDescOnce sync.Once
@@ -996,42 +2776,99 @@ func file_fleetlog_events_v1_device_proto_rawDescGZIP() []byte {
 	return file_fleetlog_events_v1_device_proto_rawDescData
 }
 
-var file_fleetlog_events_v1_device_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_fleetlog_events_v1_device_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_fleetlog_events_v1_device_proto_goTypes = []any{
-	(RejectionReason)(0),          // 0: fleetlog.events.v1.RejectionReason
-	(*DeviceEvent)(nil),           // 1: fleetlog.events.v1.DeviceEvent
-	(*Actor)(nil),                 // 2: fleetlog.events.v1.Actor
-	(*Precondition)(nil),          // 3: fleetlog.events.v1.Precondition
-	(*DeviceRegistered)(nil),      // 4: fleetlog.events.v1.DeviceRegistered
-	(*DeviceUpdated)(nil),         // 5: fleetlog.events.v1.DeviceUpdated
-	(*Organizations)(nil),         // 6: fleetlog.events.v1.Organizations
-	(*DeviceDeleted)(nil),         // 7: fleetlog.events.v1.DeviceDeleted
-	(*DeviceState)(nil),           // 8: fleetlog.events.v1.DeviceState
-	(*DeviceSnapshot)(nil),        // 9: fleetlog.events.v1.DeviceSnapshot
-	(*Outcome)(nil),               // 10: fleetlog.events.v1.Outcome
-	(*Rejection)(nil),             // 11: fleetlog.events.v1.Rejection
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(Settlement)(0),               // 0: fleetlog.events.v1.Settlement
+	(RejectionReason)(0),          // 1: fleetlog.events.v1.RejectionReason
+	(*DeviceEvent)(nil),           // 2: fleetlog.events.v1.DeviceEvent
+	(*Actor)(nil),                 // 3: fleetlog.events.v1.Actor
+	(*Precondition)(nil),          // 4: fleetlog.events.v1.Precondition
+	(*DeviceRegistered)(nil),      // 5: fleetlog.events.v1.DeviceRegistered
+	(*DeviceUpdated)(nil),         // 6: fleetlog.events.v1.DeviceUpdated
+	(*Organizations)(nil),         // 7: fleetlog.events.v1.Organizations
+	(*DeviceDeleted)(nil),         // 8: fleetlog.events.v1.DeviceDeleted
+	(*ModuleRegistered)(nil),      // 9: fleetlog.events.v1.ModuleRegistered
+	(*ModuleDeleted)(nil),         // 10: fleetlog.events.v1.ModuleDeleted
+	(*DeviceConnected)(nil),       // 11: fleetlog.events.v1.DeviceConnected
+	(*DeviceDisconnected)(nil),    // 12: fleetlog.events.v1.DeviceDisconnected
+	(*PropertiesDesired)(nil),     // 13: fleetlog.events.v1.PropertiesDesired
+	(*PropertiesReported)(nil),    // 14: fleetlog.events.v1.PropertiesReported
+	(*CommandRequested)(nil),      // 15: fleetlog.events.v1.CommandRequested
+	(*CommandAnswered)(nil),       // 16: fleetlog.events.v1.CommandAnswered
+	(*CommandExpired)(nil),        // 17: fleetlog.events.v1.CommandExpired
+	(*MessageEnqueued)(nil),       // 18: fleetlog.events.v1.MessageEnqueued
+	(*MessageProperty)(nil),       // 19: fleetlog.events.v1.MessageProperty
+	(*MessageLocked)(nil),         // 20: fleetlog.events.v1.MessageLocked
+	(*MessageSettled)(nil),        // 21: fleetlog.events.v1.MessageSettled
+	(*MessagesPurged)(nil),        // 22: fleetlog.events.v1.MessagesPurged
+	(*DeviceState)(nil),           // 23: fleetlog.events.v1.DeviceState
+	(*Identity)(nil),              // 24: fleetlog.events.v1.Identity
+	(*Connection)(nil),            // 25: fleetlog.events.v1.Connection
+	(*Twin)(nil),                  // 26: fleetlog.events.v1.Twin
+	(*Command)(nil),               // 27: fleetlog.events.v1.Command
+	(*CloudMessage)(nil),          // 28: fleetlog.events.v1.CloudMessage
+	(*DeviceSnapshot)(nil),        // 29: fleetlog.events.v1.DeviceSnapshot
+	(*CommandResult)(nil),         // 30: fleetlog.events.v1.CommandResult
+	(*Outcome)(nil),               // 31: fleetlog.events.v1.Outcome
+	(*Rejection)(nil),             // 32: fleetlog.events.v1.Rejection
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
 }
 var file_fleetlog_events_v1_device_proto_depIdxs = []int32{
-	12, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
-	2,  // 1: fleetlog.events.v1.DeviceEvent.actor:type_name -> fleetlog.events.v1.Actor
-	3,  // 2: fleetlog.events.v1.DeviceEvent.precondition:type_name -> fleetlog.events.v1.Precondition
-	4,  // 3: fleetlog.events.v1.DeviceEvent.registered:type_name -> fleetlog.events.v1.DeviceRegistered
-	5,  // 4: fleetlog.events.v1.DeviceEvent.updated:type_name -> fleetlog.events.v1.DeviceUpdated
-	7,  // 5: fleetlog.events.v1.DeviceEvent.deleted:type_name -> fleetlog.events.v1.DeviceDeleted
-	6,  // 6: fleetlog.events.v1.DeviceUpdated.organizations:type_name -> fleetlog.events.v1.Organizations
-	12, // 7: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
-	12, // 8: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
-	8,  // 9: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
-	10, // 10: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
-	11, // 11: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
-	0,  // 12: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	33, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
+	3,  // 1: fleetlog.events.v1.DeviceEvent.actor:type_name -> fleetlog.events.v1.Actor
+	4,  // 2: fleetlog.events.v1.DeviceEvent.precondition:type_name -> fleetlog.events.v1.Precondition
+	5,  // 3: fleetlog.events.v1.DeviceEvent.registered:type_name -> fleetlog.events.v1.DeviceRegistered
+	6,  // 4: fleetlog.events.v1.DeviceEvent.updated:type_name -> fleetlog.events.v1.DeviceUpdated
+	8,  // 5: fleetlog.events.v1.DeviceEvent.deleted:type_name -> fleetlog.events.v1.DeviceDeleted
+	9,  // 6: fleetlog.events.v1.DeviceEvent.module_registered:type_name -> fleetlog.events.v1.ModuleRegistered
+	10, // 7: fleetlog.events.v1.DeviceEvent.module_deleted:type_name -> fleetlog.events.v1.ModuleDeleted
+	11, // 8: fleetlog.events.v1.DeviceEvent.connected:type_name -> fleetlog.events.v1.DeviceConnected
+	12, // 9: fleetlog.events.v1.DeviceEvent.disconnected:type_name -> fleetlog.events.v1.DeviceDisconnected
+	13, // 10: fleetlog.events.v1.DeviceEvent.properties_desired:type_name -> fleetlog.events.v1.PropertiesDesired
+	14, // 11: fleetlog.events.v1.DeviceEvent.properties_reported:type_name -> fleetlog.events.v1.PropertiesReported
+	15, // 12: fleetlog.events.v1.DeviceEvent.command_requested:type_name -> fleetlog.events.v1.CommandRequested
+	16, // 13: fleetlog.events.v1.DeviceEvent.command_answered:type_name -> fleetlog.events.v1.CommandAnswered
+	17, // 14: fleetlog.events.v1.DeviceEvent.command_expired:type_name -> fleetlog.events.v1.CommandExpired
+	18, // 15: fleetlog.events.v1.DeviceEvent.message_enqueued:type_name -> fleetlog.events.v1.MessageEnqueued
+	20, // 16: fleetlog.events.v1.DeviceEvent.message_locked:type_name -> fleetlog.events.v1.MessageLocked
+	21, // 17: fleetlog.events.v1.DeviceEvent.message_settled:type_name -> fleetlog.events.v1.MessageSettled
+	22, // 18: fleetlog.events.v1.DeviceEvent.messages_purged:type_name -> fleetlog.events.v1.MessagesPurged
+	7,  // 19: fleetlog.events.v1.DeviceUpdated.organizations:type_name -> fleetlog.events.v1.Organizations
+	33, // 20: fleetlog.events.v1.CommandRequested.connect_by:type_name -> google.protobuf.Timestamp
+	33, // 21: fleetlog.events.v1.CommandRequested.deadline:type_name -> google.protobuf.Timestamp
+	19, // 22: fleetlog.events.v1.MessageEnqueued.properties:type_name -> fleetlog.events.v1.MessageProperty
+	33, // 23: fleetlog.events.v1.MessageEnqueued.expires:type_name -> google.protobuf.Timestamp
+	33, // 24: fleetlog.events.v1.MessageLocked.until:type_name -> google.protobuf.Timestamp
+	0,  // 25: fleetlog.events.v1.MessageSettled.settlement:type_name -> fleetlog.events.v1.Settlement
+	33, // 26: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
+	33, // 27: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
+	24, // 28: fleetlog.events.v1.DeviceState.self:type_name -> fleetlog.events.v1.Identity
+	24, // 29: fleetlog.events.v1.DeviceState.modules:type_name -> fleetlog.events.v1.Identity
+	25, // 30: fleetlog.events.v1.Identity.connection:type_name -> fleetlog.events.v1.Connection
+	26, // 31: fleetlog.events.v1.Identity.twin:type_name -> fleetlog.events.v1.Twin
+	27, // 32: fleetlog.events.v1.Identity.commands:type_name -> fleetlog.events.v1.Command
+	28, // 33: fleetlog.events.v1.Identity.messages:type_name -> fleetlog.events.v1.CloudMessage
+	33, // 34: fleetlog.events.v1.Connection.since:type_name -> google.protobuf.Timestamp
+	33, // 35: fleetlog.events.v1.Twin.desired_at:type_name -> google.protobuf.Timestamp
+	33, // 36: fleetlog.events.v1.Twin.reported_at:type_name -> google.protobuf.Timestamp
+	33, // 37: fleetlog.events.v1.Command.connect_by:type_name -> google.protobuf.Timestamp
+	33, // 38: fleetlog.events.v1.Command.deadline:type_name -> google.protobuf.Timestamp
+	18, // 39: fleetlog.events.v1.CloudMessage.message:type_name -> fleetlog.events.v1.MessageEnqueued
+	33, // 40: fleetlog.events.v1.CloudMessage.enqueued_at:type_name -> google.protobuf.Timestamp
+	33, // 41: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
+	23, // 42: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
+	31, // 43: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
+	16, // 44: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
+	33, // 45: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
+	32, // 46: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
+	30, // 47: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
+	1,  // 48: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
+	49, // [49:49] is the sub-list for method output_type
+	49, // [49:49] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_events_v1_device_proto_init() }
@@ -1043,16 +2880,30 @@ func file_fleetlog_events_v1_device_proto_init() {
 		(*DeviceEvent_Registered)(nil),
 		(*DeviceEvent_Updated)(nil),
 		(*DeviceEvent_Deleted)(nil),
+		(*DeviceEvent_ModuleRegistered)(nil),
+		(*DeviceEvent_ModuleDeleted)(nil),
+		(*DeviceEvent_Connected)(nil),
+		(*DeviceEvent_Disconnected)(nil),
+		(*DeviceEvent_PropertiesDesired)(nil),
+		(*DeviceEvent_PropertiesReported)(nil),
+		(*DeviceEvent_CommandRequested)(nil),
+		(*DeviceEvent_CommandAnswered)(nil),
+		(*DeviceEvent_CommandExpired)(nil),
+		(*DeviceEvent_MessageEnqueued)(nil),
+		(*DeviceEvent_MessageLocked)(nil),
+		(*DeviceEvent_MessageSettled)(nil),
+		(*DeviceEvent_MessagesPurged)(nil),
 	}
 	file_fleetlog_events_v1_device_proto_msgTypes[2].OneofWrappers = []any{}
 	file_fleetlog_events_v1_device_proto_msgTypes[4].OneofWrappers = []any{}
+	file_fleetlog_events_v1_device_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_events_v1_device_proto_rawDesc), len(file_fleetlog_events_v1_device_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   11,
+			NumEnums:      2,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
