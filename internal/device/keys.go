@@ -66,6 +66,12 @@ func (m *MasterKey) DeviceKeys(tenant, deviceID string) Keys {
 	}
 }
 
+// ModuleKeys derives a module's keys as if `device/module` were the registration
+// id; no device id has a slash.
+func (m *MasterKey) ModuleKeys(tenant, deviceID, module string) Keys {
+	return m.DeviceKeys(tenant, deviceID+"/"+module)
+}
+
 // groupKey is the 64-byte key of the tenant's default enrollment group, which
 // IoT Central calls SAS-IoT-Devices.
 func (m *MasterKey) groupKey(tenant, slot string) []byte {

@@ -2041,8 +2041,12 @@ type Twin struct {
 	DesiredAt       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=desired_at,json=desiredAt,proto3" json:"desired_at,omitempty"`
 	ReportedAt      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=reported_at,json=reportedAt,proto3" json:"reported_at,omitempty"`
 	ModelId         string                 `protobuf:"bytes,7,opt,name=model_id,json=modelId,proto3" json:"model_id,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// When, and with which version of its section, each property was last set: in
+	// order of their paths.
+	DesiredStamps  []*PropertyStamp `protobuf:"bytes,8,rep,name=desired_stamps,json=desiredStamps,proto3" json:"desired_stamps,omitempty"`
+	ReportedStamps []*PropertyStamp `protobuf:"bytes,9,rep,name=reported_stamps,json=reportedStamps,proto3" json:"reported_stamps,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Twin) Reset() {
@@ -2124,6 +2128,82 @@ func (x *Twin) GetModelId() string {
 	return ""
 }
 
+func (x *Twin) GetDesiredStamps() []*PropertyStamp {
+	if x != nil {
+		return x.DesiredStamps
+	}
+	return nil
+}
+
+func (x *Twin) GetReportedStamps() []*PropertyStamp {
+	if x != nil {
+		return x.ReportedStamps
+	}
+	return nil
+}
+
+// PropertyStamp dates one property of a twin's section.
+type PropertyStamp struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `name`, or `component/name`.
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PropertyStamp) Reset() {
+	*x = PropertyStamp{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PropertyStamp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PropertyStamp) ProtoMessage() {}
+
+func (x *PropertyStamp) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PropertyStamp.ProtoReflect.Descriptor instead.
+func (*PropertyStamp) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *PropertyStamp) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *PropertyStamp) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *PropertyStamp) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // Command waits for a device's answer.
 type Command struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2138,7 +2218,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2150,7 +2230,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2163,7 +2243,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{25}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Command) GetId() string {
@@ -2220,7 +2300,7 @@ type CloudMessage struct {
 
 func (x *CloudMessage) Reset() {
 	*x = CloudMessage{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2232,7 +2312,7 @@ func (x *CloudMessage) String() string {
 func (*CloudMessage) ProtoMessage() {}
 
 func (x *CloudMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2245,7 +2325,7 @@ func (x *CloudMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloudMessage.ProtoReflect.Descriptor instead.
 func (*CloudMessage) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{26}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CloudMessage) GetId() string {
@@ -2312,7 +2392,7 @@ type DeviceSnapshot struct {
 
 func (x *DeviceSnapshot) Reset() {
 	*x = DeviceSnapshot{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2324,7 +2404,7 @@ func (x *DeviceSnapshot) String() string {
 func (*DeviceSnapshot) ProtoMessage() {}
 
 func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2337,7 +2417,7 @@ func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceSnapshot.ProtoReflect.Descriptor instead.
 func (*DeviceSnapshot) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{27}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DeviceSnapshot) GetState() *DeviceState {
@@ -2374,7 +2454,7 @@ type CommandResult struct {
 
 func (x *CommandResult) Reset() {
 	*x = CommandResult{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2386,7 +2466,7 @@ func (x *CommandResult) String() string {
 func (*CommandResult) ProtoMessage() {}
 
 func (x *CommandResult) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2399,7 +2479,7 @@ func (x *CommandResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandResult.ProtoReflect.Descriptor instead.
 func (*CommandResult) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{28}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CommandResult) GetCommand() string {
@@ -2439,7 +2519,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2451,7 +2531,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2464,7 +2544,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{29}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Outcome) GetEventId() string {
@@ -2506,7 +2586,7 @@ type Rejection struct {
 
 func (x *Rejection) Reset() {
 	*x = Rejection{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2518,7 +2598,7 @@ func (x *Rejection) String() string {
 func (*Rejection) ProtoMessage() {}
 
 func (x *Rejection) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2531,7 +2611,7 @@ func (x *Rejection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejection.ProtoReflect.Descriptor instead.
 func (*Rejection) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{30}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Rejection) GetReason() RejectionReason {
@@ -2706,7 +2786,7 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x12\x1a\n" +
 	"\bprotocol\x18\x04 \x01(\tR\bprotocol\x120\n" +
 	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12+\n" +
-	"\x11desired_delivered\x18\x06 \x01(\x04R\x10desiredDelivered\"\xa3\x02\n" +
+	"\x11desired_delivered\x18\x06 \x01(\x04R\x10desiredDelivered\"\xb9\x03\n" +
 	"\x04Twin\x12\x18\n" +
 	"\adesired\x18\x01 \x01(\fR\adesired\x12'\n" +
 	"\x0fdesired_version\x18\x02 \x01(\x04R\x0edesiredVersion\x12\x1a\n" +
@@ -2716,7 +2796,13 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"desired_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tdesiredAt\x12;\n" +
 	"\vreported_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"reportedAt\x12\x19\n" +
-	"\bmodel_id\x18\a \x01(\tR\amodelId\"\xbe\x01\n" +
+	"\bmodel_id\x18\a \x01(\tR\amodelId\x12H\n" +
+	"\x0edesired_stamps\x18\b \x03(\v2!.fleetlog.events.v1.PropertyStampR\rdesiredStamps\x12J\n" +
+	"\x0freported_stamps\x18\t \x03(\v2!.fleetlog.events.v1.PropertyStampR\x0ereportedStamps\"i\n" +
+	"\rPropertyStamp\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xbe\x01\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12\x18\n" +
@@ -2777,7 +2863,7 @@ func file_fleetlog_events_v1_device_proto_rawDescGZIP() []byte {
 }
 
 var file_fleetlog_events_v1_device_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_fleetlog_events_v1_device_proto_goTypes = []any{
 	(Settlement)(0),               // 0: fleetlog.events.v1.Settlement
 	(RejectionReason)(0),          // 1: fleetlog.events.v1.RejectionReason
@@ -2806,16 +2892,17 @@ var file_fleetlog_events_v1_device_proto_goTypes = []any{
 	(*Identity)(nil),              // 24: fleetlog.events.v1.Identity
 	(*Connection)(nil),            // 25: fleetlog.events.v1.Connection
 	(*Twin)(nil),                  // 26: fleetlog.events.v1.Twin
-	(*Command)(nil),               // 27: fleetlog.events.v1.Command
-	(*CloudMessage)(nil),          // 28: fleetlog.events.v1.CloudMessage
-	(*DeviceSnapshot)(nil),        // 29: fleetlog.events.v1.DeviceSnapshot
-	(*CommandResult)(nil),         // 30: fleetlog.events.v1.CommandResult
-	(*Outcome)(nil),               // 31: fleetlog.events.v1.Outcome
-	(*Rejection)(nil),             // 32: fleetlog.events.v1.Rejection
-	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(*PropertyStamp)(nil),         // 27: fleetlog.events.v1.PropertyStamp
+	(*Command)(nil),               // 28: fleetlog.events.v1.Command
+	(*CloudMessage)(nil),          // 29: fleetlog.events.v1.CloudMessage
+	(*DeviceSnapshot)(nil),        // 30: fleetlog.events.v1.DeviceSnapshot
+	(*CommandResult)(nil),         // 31: fleetlog.events.v1.CommandResult
+	(*Outcome)(nil),               // 32: fleetlog.events.v1.Outcome
+	(*Rejection)(nil),             // 33: fleetlog.events.v1.Rejection
+	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
 }
 var file_fleetlog_events_v1_device_proto_depIdxs = []int32{
-	33, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
+	34, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
 	3,  // 1: fleetlog.events.v1.DeviceEvent.actor:type_name -> fleetlog.events.v1.Actor
 	4,  // 2: fleetlog.events.v1.DeviceEvent.precondition:type_name -> fleetlog.events.v1.Precondition
 	5,  // 3: fleetlog.events.v1.DeviceEvent.registered:type_name -> fleetlog.events.v1.DeviceRegistered
@@ -2835,40 +2922,43 @@ var file_fleetlog_events_v1_device_proto_depIdxs = []int32{
 	21, // 17: fleetlog.events.v1.DeviceEvent.message_settled:type_name -> fleetlog.events.v1.MessageSettled
 	22, // 18: fleetlog.events.v1.DeviceEvent.messages_purged:type_name -> fleetlog.events.v1.MessagesPurged
 	7,  // 19: fleetlog.events.v1.DeviceUpdated.organizations:type_name -> fleetlog.events.v1.Organizations
-	33, // 20: fleetlog.events.v1.CommandRequested.connect_by:type_name -> google.protobuf.Timestamp
-	33, // 21: fleetlog.events.v1.CommandRequested.deadline:type_name -> google.protobuf.Timestamp
+	34, // 20: fleetlog.events.v1.CommandRequested.connect_by:type_name -> google.protobuf.Timestamp
+	34, // 21: fleetlog.events.v1.CommandRequested.deadline:type_name -> google.protobuf.Timestamp
 	19, // 22: fleetlog.events.v1.MessageEnqueued.properties:type_name -> fleetlog.events.v1.MessageProperty
-	33, // 23: fleetlog.events.v1.MessageEnqueued.expires:type_name -> google.protobuf.Timestamp
-	33, // 24: fleetlog.events.v1.MessageLocked.until:type_name -> google.protobuf.Timestamp
+	34, // 23: fleetlog.events.v1.MessageEnqueued.expires:type_name -> google.protobuf.Timestamp
+	34, // 24: fleetlog.events.v1.MessageLocked.until:type_name -> google.protobuf.Timestamp
 	0,  // 25: fleetlog.events.v1.MessageSettled.settlement:type_name -> fleetlog.events.v1.Settlement
-	33, // 26: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
-	33, // 27: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
+	34, // 26: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
+	34, // 27: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
 	24, // 28: fleetlog.events.v1.DeviceState.self:type_name -> fleetlog.events.v1.Identity
 	24, // 29: fleetlog.events.v1.DeviceState.modules:type_name -> fleetlog.events.v1.Identity
 	25, // 30: fleetlog.events.v1.Identity.connection:type_name -> fleetlog.events.v1.Connection
 	26, // 31: fleetlog.events.v1.Identity.twin:type_name -> fleetlog.events.v1.Twin
-	27, // 32: fleetlog.events.v1.Identity.commands:type_name -> fleetlog.events.v1.Command
-	28, // 33: fleetlog.events.v1.Identity.messages:type_name -> fleetlog.events.v1.CloudMessage
-	33, // 34: fleetlog.events.v1.Connection.since:type_name -> google.protobuf.Timestamp
-	33, // 35: fleetlog.events.v1.Twin.desired_at:type_name -> google.protobuf.Timestamp
-	33, // 36: fleetlog.events.v1.Twin.reported_at:type_name -> google.protobuf.Timestamp
-	33, // 37: fleetlog.events.v1.Command.connect_by:type_name -> google.protobuf.Timestamp
-	33, // 38: fleetlog.events.v1.Command.deadline:type_name -> google.protobuf.Timestamp
-	18, // 39: fleetlog.events.v1.CloudMessage.message:type_name -> fleetlog.events.v1.MessageEnqueued
-	33, // 40: fleetlog.events.v1.CloudMessage.enqueued_at:type_name -> google.protobuf.Timestamp
-	33, // 41: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
-	23, // 42: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
-	31, // 43: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
-	16, // 44: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
-	33, // 45: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
-	32, // 46: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
-	30, // 47: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
-	1,  // 48: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
-	49, // [49:49] is the sub-list for method output_type
-	49, // [49:49] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	28, // 32: fleetlog.events.v1.Identity.commands:type_name -> fleetlog.events.v1.Command
+	29, // 33: fleetlog.events.v1.Identity.messages:type_name -> fleetlog.events.v1.CloudMessage
+	34, // 34: fleetlog.events.v1.Connection.since:type_name -> google.protobuf.Timestamp
+	34, // 35: fleetlog.events.v1.Twin.desired_at:type_name -> google.protobuf.Timestamp
+	34, // 36: fleetlog.events.v1.Twin.reported_at:type_name -> google.protobuf.Timestamp
+	27, // 37: fleetlog.events.v1.Twin.desired_stamps:type_name -> fleetlog.events.v1.PropertyStamp
+	27, // 38: fleetlog.events.v1.Twin.reported_stamps:type_name -> fleetlog.events.v1.PropertyStamp
+	34, // 39: fleetlog.events.v1.PropertyStamp.at:type_name -> google.protobuf.Timestamp
+	34, // 40: fleetlog.events.v1.Command.connect_by:type_name -> google.protobuf.Timestamp
+	34, // 41: fleetlog.events.v1.Command.deadline:type_name -> google.protobuf.Timestamp
+	18, // 42: fleetlog.events.v1.CloudMessage.message:type_name -> fleetlog.events.v1.MessageEnqueued
+	34, // 43: fleetlog.events.v1.CloudMessage.enqueued_at:type_name -> google.protobuf.Timestamp
+	34, // 44: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
+	23, // 45: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
+	32, // 46: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
+	16, // 47: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
+	34, // 48: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
+	33, // 49: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
+	31, // 50: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
+	1,  // 51: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
+	52, // [52:52] is the sub-list for method output_type
+	52, // [52:52] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_events_v1_device_proto_init() }
@@ -2903,7 +2993,7 @@ func file_fleetlog_events_v1_device_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_events_v1_device_proto_rawDesc), len(file_fleetlog_events_v1_device_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   31,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
