@@ -12,7 +12,7 @@ import (
 
 // announce waits until the platform is ready, writes endpoints.json and tells
 // the person who started it what to do next. Then it waits for the end.
-func (p *platform) announce(ctx context.Context, home *dataDir, demo bool) error {
+func (p *platform) announce(ctx context.Context, home *dataDir, n *node) error {
 	began := time.Now()
 	if !p.waitReady(ctx) {
 		return nil
@@ -20,8 +20,13 @@ func (p *platform) announce(ctx context.Context, home *dataDir, demo bool) error
 	if err := home.writeEndpoints(p.endpoints); err != nil {
 		return err
 	}
-	p.logger.Info("ready", "took", time.Since(began).Round(time.Millisecond), "api", p.endpoints.API, "mqtt", p.endpoints.MQTT, "mqtts", p.endpoints.MQTTS)
-	fmt.Fprint(os.Stdout, p.banner(home, demo))
+	p.logger.Info("ready", "took", time.Since(began).Round(time.Millisecond), "api", p.endpoints.API, "operations", p.endpoints.Operations,
+		"mqtt", p.endpoints.MQTT, "mqtts", p.endpoints.MQTTS)
+	if n.whole() {
+		fmt.Fprint(os.Stdout, p.banner(home, n.demo != nil))
+	} else {
+		fmt.Fprintf(os.Stdout, "%s is ready; its addresses are in %s\n", n.name(), home.file("endpoints.json"))
+	}
 	<-ctx.Done()
 	return nil
 }
