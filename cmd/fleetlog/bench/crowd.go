@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -90,7 +91,11 @@ func (b *bench) startCrowdSite(ctx context.Context, n int, devices []load.Device
 // startGateway starts a gateway node on the log of a platform.
 func (b *bench) startGateway(ctx context.Context, p *platform, name string) (*platform, error) {
 	gateway := &platform{dir: filepath.Join(b.work, name), token: p.token}
-	var err error
+	// What an earlier one announced is not true any more.
+	err := os.Remove(filepath.Join(gateway.dir, "endpoints.json"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
 	gateway.process, err = b.start(b.binary, "ingest", "--data-dir", gateway.dir, "--log-level", "warn",
 		"--kafka", p.endpoints.Kafka, "--master-key", filepath.Join(p.dir, "master.key"),
 		"--ops-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0", "--mqtts-addr", "127.0.0.1:0")

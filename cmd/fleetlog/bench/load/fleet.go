@@ -36,7 +36,7 @@ type Device struct {
 type Options struct {
 	Address  string // host:port
 	CAFile   string // of the broker's certificate; without TLS when empty
-	Source   int    // first loopback address to connect from, 127.0.0.(1+Source); any when 0
+	Source   int    // connect from addresses in 127.Source.0.0/16; any when 0
 	Devices  []Device
 	Payload  string // may hold one Counter; empty for a fleet that only connects
 	Inflight int    // unacknowledged messages a connection, 1 to 65535
@@ -47,9 +47,9 @@ const (
 	handshakeTimeout = 30 * time.Second // of one connection
 	writeTimeout     = 30 * time.Second // after the end of a run: the broker has stopped reading
 
-	// perSource is how many connections share a loopback source address: fewer
-	// than Linux has ephemeral ports.
-	perSource = 20_000
+	// perSource is how many connections share a loopback source address: so few
+	// that Linux finds a free ephemeral port at once.
+	perSource = 2_000
 )
 
 // Fleet is a number of connections.
@@ -94,7 +94,7 @@ func source(i int, o Options) *net.TCPAddr {
 	if o.Source == 0 && len(o.Devices) <= perSource {
 		return nil
 	}
-	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+max(o.Source, 1)+i/perSource))}
+	return &net.TCPAddr{IP: net.IPv4(127, byte(o.Source), 0, byte(2+i/perSource))}
 }
 
 // clientTLS trusts one authority; nil without one.
