@@ -65,6 +65,7 @@ type endpoints struct {
 	GRPC       string `json:"grpc"`
 	MQTT       string `json:"mqtt"`
 	MQTTS      string `json:"mqtts"`
+	HTTPS      string `json:"https"`
 	Kafka      string `json:"kafka"`
 	ClickHouse string `json:"clickhouse"`
 }

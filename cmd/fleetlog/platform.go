@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"runtime"
 	"time"
 
+	"github.com/fleetlog/fleetlog/ingest/https"
 	"github.com/fleetlog/fleetlog/ingest/mqtt"
 	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
@@ -18,6 +20,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/engine/chdb"
 	"github.com/fleetlog/fleetlog/internal/engine/kafka"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
+	"github.com/fleetlog/fleetlog/internal/files"
 	"github.com/fleetlog/fleetlog/internal/localca"
 	"github.com/fleetlog/fleetlog/internal/registry"
 	"github.com/fleetlog/fleetlog/processors/devicestate"
@@ -93,6 +96,13 @@ func (r *runCommand) assemble(ctx context.Context, home *dataDir, logger *slog.L
 
 	devices := registry.New(log, logger)
 	gateway := mqtt.New(log, devices, keys, metrics, mqtt.Config{MaxConnections: r.MaxConnections, Inflight: r.Inflight, Logger: logger})
+	uploads, err := r.openFiles(ctx, p, home)
+	if err != nil {
+		return nil, err
+	}
+	door := https.New(https.Deps{
+		Log: log, Registry: devices, Keys: keys, Files: uploads, Metrics: metrics, Logger: logger,
+	}, https.Config{MaxConnections: int(r.MaxConnections), MaxFileBytes: r.MaxFileBytes})
 	telemetry, err := projections.NewTelemetry(log, analytics, projections.Options{Logger: logger, Registerer: metrics, Node: node})
 	if err != nil {
 		return nil, err
@@ -129,8 +139,37 @@ func (r *runCommand) assemble(ctx context.Context, home *dataDir, logger *slog.L
 	if err != nil {
 		return nil, errors.Join(err, apiListener.Close(), grpcListener.Close())
 	}
+	httpsListener, err := door.Listen(ctx, r.HTTPSAddr, secure)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("--https-addr: %w", err), closeAll(append(listeners, apiListener, grpcListener)))
+	}
+	p.endpoints.HTTPS = "https://" + httpsListener.Addr().String()
+	listeners = append(listeners, door.WebSockets())
 	p.add("MQTT gateway", func(ctx context.Context) error { return gateway.Serve(ctx, listeners...) })
+	p.add("HTTPS door", func(ctx context.Context) error { return door.Serve(ctx, httpsListener) })
 	return p, nil
+}
+
+func closeAll(listeners []net.Listener) error {
+	var errs []error
+	for _, listener := range listeners {
+		errs = append(errs, listener.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// openFiles opens the store of devices' uploads.
+func (r *runCommand) openFiles(ctx context.Context, p *platform, home *dataDir) (*files.Store, error) {
+	target := r.Files
+	if target == "" {
+		target = (&url.URL{Scheme: "file", Path: home.file("files")}).String()
+	}
+	store, err := files.Open(ctx, target)
+	if err != nil {
+		return nil, fmt.Errorf("--files: %w", err)
+	}
+	p.onClose(store.Close)
+	return store, nil
 }
 
 func (r *runCommand) openLog(ctx context.Context, p *platform, home *dataDir) (*eventlog.Log, error) {

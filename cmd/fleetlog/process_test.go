@@ -55,7 +55,7 @@ func startProcess(t *testing.T, dir string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, dir: dir, stderr: new(bytes.Buffer), stdout: new(bytes.Buffer)}
 	all := []string{"run", "--data-dir", dir}
-	for _, flag := range []string{"api", "grpc", "mqtt", "mqtts", "kafka", "clickhouse"} {
+	for _, flag := range []string{"api", "grpc", "mqtt", "mqtts", "https", "kafka", "clickhouse"} {
 		all = append(all, "--"+flag+"-addr", "127.0.0.1:0")
 	}
 	p.cmd = exec.Command(binary, append(all, args...)...)
