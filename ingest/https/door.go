@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/fleetlog/fleetlog/internal/device"
@@ -129,17 +130,28 @@ func (d *Door) routes() http.Handler {
 	mux.Handle("POST /devices/{device}/files/notifications/{correlation}", d.forDevice("upload", d.endUpload))
 	mux.Handle("PUT /{container}/{blob...}", d.forAnyone("blob", d.putBlob))
 	mux.Handle("GET "+webSocketPath, d.forAnyone("websocket", d.acceptWebSocket))
-	if d.deps.Provisioning != nil {
-		provision := d.forAnyone("provisioning", func(w http.ResponseWriter, r *http.Request) error {
-			d.deps.Provisioning.ServeHTTP(w, r)
-			return nil
-		})
-		for _, method := range []string{http.MethodPut, http.MethodPost, http.MethodGet} {
-			mux.Handle(method+" /{idScope}/registrations/{rest...}", provision)
-		}
-	}
 	mux.Handle("/", d.forAnyone("other", func(http.ResponseWriter, *http.Request) error { return failPath }))
-	return mux
+	if d.deps.Provisioning == nil {
+		return mux
+	}
+	provision := d.forAnyone("provisioning", func(w http.ResponseWriter, r *http.Request) error {
+		d.deps.Provisioning.ServeHTTP(w, r)
+		return nil
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isProvisioning(r) {
+			provision.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// isProvisioning tells `/{idScope}/registrations/…` from the paths of a device,
+// or of a device's file, that is called registrations.
+func isProvisioning(r *http.Request) bool {
+	segments := strings.SplitN(strings.TrimPrefix(r.URL.Path, "/"), "/", 3)
+	return len(segments) == 3 && segments[0] != "devices" && segments[1] == "registrations" && !r.URL.Query().Has("sig")
 }
 
 // Serve answers devices on the listener until ctx ends; then it lets requests
