@@ -64,10 +64,14 @@ func (d *Door) putBlob(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength < 0 {
 		return failLength
 	}
-	if r.ContentLength > d.cfg.MaxFileBytes {
+	comp, limit := query.Get("comp"), d.cfg.MaxFileBytes
+	if comp == "blocklist" {
+		limit = maxBlockListBytes
+	}
+	if r.ContentLength > limit {
 		return failBlobLarge
 	}
-	switch query.Get("comp") {
+	switch comp {
 	case "":
 		err = d.putWhole(w, r, u)
 	case "block":
@@ -113,7 +117,7 @@ func (d *Door) putWhole(w http.ResponseWriter, r *http.Request, u upload) error 
 	if err != nil {
 		return err
 	}
-	n, err := d.deps.Files.Put(r.Context(), u.name, contentType(r), digest, d.body(w, r))
+	n, err := d.deps.Files.Put(r.Context(), u.name, contentType(r), digest, bodyOf(w, r))
 	d.metrics.uploaded.Add(float64(n))
 	return err
 }
@@ -146,7 +150,7 @@ func (d *Door) putBlock(w http.ResponseWriter, r *http.Request, u upload, encode
 	if !room {
 		return failBlobLarge
 	}
-	n, err := d.deps.Files.PutBlock(r.Context(), u.id, string(id), digest, d.body(w, r))
+	n, err := d.deps.Files.PutBlock(r.Context(), u.id, string(id), digest, bodyOf(w, r))
 	d.metrics.uploaded.Add(float64(n))
 	if err != nil {
 		stage.giveBack(r.ContentLength)
@@ -164,10 +168,7 @@ type blockList struct {
 }
 
 func (d *Door) putBlockList(w http.ResponseWriter, r *http.Request, u upload) error {
-	if r.ContentLength > maxBlockListBytes {
-		return failBlobLarge
-	}
-	body, err := io.ReadAll(d.body(w, r))
+	body, err := io.ReadAll(bodyOf(w, r))
 	if err != nil {
 		return err
 	}
@@ -211,9 +212,10 @@ func digestOf(r *http.Request) ([]byte, error) {
 	return digest, nil
 }
 
-// body is the request's, for as long as something comes.
-func (d *Door) body(w http.ResponseWriter, r *http.Request) io.Reader {
-	return &movingBody{from: http.MaxBytesReader(w, r.Body, d.cfg.MaxFileBytes), left: r.ContentLength, control: http.NewResponseController(w)}
+// bodyOf is the request's body, as long as announced, for as long as something
+// comes.
+func bodyOf(w http.ResponseWriter, r *http.Request) io.Reader {
+	return &movingBody{from: http.MaxBytesReader(w, r.Body, r.ContentLength), left: r.ContentLength, control: http.NewResponseController(w)}
 }
 
 type movingBody struct {

@@ -40,6 +40,9 @@ func ParseName(tenant, deviceID, file string) (Name, error) {
 	if file == "" || len(file) > MaxNameBytes || !utf8.ValidString(file) {
 		return Name{}, fmt.Errorf("%w: use 1 to %d bytes of UTF-8", ErrName, MaxNameBytes)
 	}
+	if strings.HasSuffix(file, ".attrs") { // the ending of what a directory keeps beside each file
+		return Name{}, fmt.Errorf("%w: another ending than .attrs", ErrName)
+	}
 	if strings.ContainsFunc(file, func(r rune) bool { return unicode.IsControl(r) || r == '\\' }) {
 		return Name{}, fmt.Errorf("%w: it holds a control character or a backslash", ErrName)
 	}
