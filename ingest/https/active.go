@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/fleetlog/fleetlog/internal/files"
+	lru "github.com/hashicorp/golang-lru/v2"
 )
 
 const (
@@ -17,6 +18,8 @@ const (
 	maxUploads       = 64 << 10
 	// maxBlocks bounds the pieces of one file.
 	maxBlocks = 5000
+	// uploadRate is how many a second one device may begin.
+	uploadRate = 10
 	// sweepEvery is how often what was given up is cleared away.
 	sweepEvery = 10 * time.Minute
 )
@@ -28,6 +31,8 @@ type uploads struct {
 	total    int
 	byDevice map[string]map[files.Upload]time.Time // expiry, by record key of the device
 	staged   map[files.Upload]*stage
+	// ended are those that have ended, the newest of them: they end once.
+	ended *lru.Cache[files.Upload, struct{}]
 }
 
 // stage is what is known of an upload's blocks.
@@ -40,7 +45,8 @@ type stage struct {
 }
 
 func newUploads() *uploads {
-	return &uploads{byDevice: map[string]map[files.Upload]time.Time{}, staged: map[files.Upload]*stage{}}
+	ended, _ := lru.New[files.Upload, struct{}](maxUploads) // fails only for a size below one
+	return &uploads{byDevice: map[string]map[files.Upload]time.Time{}, staged: map[files.Upload]*stage{}, ended: ended}
 }
 
 // begin counts an upload among its device's; false when there are too many.
@@ -61,12 +67,13 @@ func (u *uploads) begin(device string, up upload, now time.Time) bool {
 	return true
 }
 
-// end forgets an upload.
+// end forgets an upload; what had ended before is remembered for a while.
 func (u *uploads) end(device string, id files.Upload) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.forget(device, id)
 	delete(u.staged, id)
+	u.ended.Add(id, struct{}{})
 }
 
 func (u *uploads) forget(device string, id files.Upload) {

@@ -10,6 +10,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/deviceauth"
+	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/sas"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 )
@@ -84,11 +85,18 @@ func (d *Door) forDevice(operation string, serve func(http.ResponseWriter, *http
 		if err != nil {
 			return err
 		}
-		if !d.devices.allow(c.tenant + "/" + c.device) {
-			return failThrottled
-		}
-		return serve(w, r, c)
+		return d.withinDevice(c.tenant, c.device, func() error { return serve(w, r, c) })
 	})
+}
+
+// withinDevice serves within the device's rate and its share of the places.
+func (d *Door) withinDevice(tenant, id string, serve func() error) error {
+	key := string(eventlog.Key(tenant, id))
+	if !d.devices.allow(key) || !d.underway.begin(key) {
+		return failThrottled
+	}
+	defer d.underway.end(key)
+	return serve()
 }
 
 // forAnyone is a handler that bounds and counts; what it serves checks for itself

@@ -53,17 +53,18 @@ func (f *failure) answerBlob(w http.ResponseWriter) {
 // putBlob takes in a file, as Azure Blob Storage's Put Blob does, or in blocks by
 // Put Block and Put Block List. The query's signature says what may be written.
 func (d *Door) putBlob(w http.ResponseWriter, r *http.Request) error {
-	query := r.URL.Query()
-	u, err := d.signer.parseToken(query, r.PathValue("container"), r.PathValue("blob"), time.Now())
+	u, err := d.signer.parseToken(r.URL.Query(), r.PathValue("container"), r.PathValue("blob"), time.Now())
 	if err != nil {
 		return failBlobToken
 	}
-	if !d.devices.allow(u.name.Tenant() + "/" + u.name.Device()) {
-		return failThrottled
-	}
+	return d.withinDevice(u.name.Tenant(), u.name.Device(), func() error { return d.takeBlob(w, r, u) })
+}
+
+func (d *Door) takeBlob(w http.ResponseWriter, r *http.Request, u upload) error {
 	if r.ContentLength < 0 {
 		return failLength
 	}
+	query := r.URL.Query()
 	comp, limit := query.Get("comp"), d.cfg.MaxFileBytes
 	if comp == "blocklist" {
 		limit = maxBlockListBytes
@@ -71,6 +72,7 @@ func (d *Door) putBlob(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength > limit {
 		return failBlobLarge
 	}
+	var err error
 	switch comp {
 	case "":
 		err = d.putWhole(w, r, u)
@@ -117,7 +119,7 @@ func (d *Door) putWhole(w http.ResponseWriter, r *http.Request, u upload) error 
 	if err != nil {
 		return err
 	}
-	n, err := d.deps.Files.Put(r.Context(), u.name, contentType(r), digest, bodyOf(w, r))
+	n, err := d.deps.Files.Put(r.Context(), u.name, contentType(r), digest, bodyOf(w, r, u))
 	d.metrics.uploaded.Add(float64(n))
 	return err
 }
@@ -150,7 +152,7 @@ func (d *Door) putBlock(w http.ResponseWriter, r *http.Request, u upload, encode
 	if !room {
 		return failBlobLarge
 	}
-	n, err := d.deps.Files.PutBlock(r.Context(), u.id, string(id), digest, bodyOf(w, r))
+	n, err := d.deps.Files.PutBlock(r.Context(), u.id, string(id), digest, bodyOf(w, r, u))
 	d.metrics.uploaded.Add(float64(n))
 	if err != nil {
 		stage.giveBack(r.ContentLength)
@@ -168,7 +170,7 @@ type blockList struct {
 }
 
 func (d *Door) putBlockList(w http.ResponseWriter, r *http.Request, u upload) error {
-	body, err := io.ReadAll(bodyOf(w, r))
+	body, err := io.ReadAll(bodyOf(w, r, u))
 	if err != nil {
 		return err
 	}
@@ -214,21 +216,26 @@ func digestOf(r *http.Request) ([]byte, error) {
 
 // bodyOf is the request's body, as long as announced, for as long as something
 // comes.
-func bodyOf(w http.ResponseWriter, r *http.Request) io.Reader {
-	return &movingBody{from: http.MaxBytesReader(w, r.Body, r.ContentLength), left: r.ContentLength, control: http.NewResponseController(w)}
+func bodyOf(w http.ResponseWriter, r *http.Request, u upload) io.Reader {
+	return &movingBody{from: http.MaxBytesReader(w, r.Body, r.ContentLength), left: r.ContentLength, until: u.expires, control: http.NewResponseController(w)}
 }
 
 type movingBody struct {
 	from    io.Reader
 	left    int64
+	until   time.Time
 	control *http.ResponseController
 }
 
-// Read gives the device time to send on. A body that ends before its announced
+// Read gives the device time to send on, until its address is over. A body that ends before its announced
 // length is an error, so that no half of a file is taken for the whole.
 func (b *movingBody) Read(p []byte) (int, error) {
 	now := time.Now()
-	if err := errors.Join(b.control.SetReadDeadline(now.Add(stallTimeout)), b.control.SetWriteDeadline(now.Add(answerTimeout))); err != nil {
+	deadline := now.Add(stallTimeout)
+	if b.until.Before(deadline) {
+		deadline = b.until
+	}
+	if err := errors.Join(b.control.SetReadDeadline(deadline), b.control.SetWriteDeadline(now.Add(answerTimeout))); err != nil {
 		return 0, err
 	}
 	n, err := b.from.Read(p)

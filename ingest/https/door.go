@@ -84,7 +84,10 @@ type Door struct {
 	topic     string
 	metrics   *metrics
 	places    *semaphore.Weighted
+	bodies    *semaphore.Weighted // bytes of telemetry being read
+	underway  *underway
 	devices   *limiters
+	begins    *limiters // of uploads
 	addresses *limiters
 	connects  *limiters
 	uploads   *uploads
@@ -100,7 +103,10 @@ func New(deps Deps, cfg Config) *Door {
 	d := &Door{
 		deps: deps, cfg: cfg, topic: deps.Log.Name(eventlog.Telemetry), metrics: newMetrics(deps.Metrics),
 		places:    semaphore.NewWeighted(cfg.MaxRequests),
+		bodies:    semaphore.NewWeighted(maxBodiesBytes),
+		underway:  &underway{requests: map[string]int{}},
 		devices:   newLimiters(cfg.DeviceRate),
+		begins:    newLimiters(uploadRate),
 		addresses: newLimiters(cfg.AddressRate),
 		connects:  newLimiters(cfg.AddressRate),
 		uploads:   newUploads(),

@@ -15,9 +15,20 @@ import (
 // appendTimeout bounds how long a device waits for the log.
 const appendTimeout = 30 * time.Second
 
+// maxBodiesBytes bounds what all requests of telemetry hold together.
+const maxBodiesBytes = 64 << 20
+
 // postEvents takes in telemetry, one message or a batch, and answers 204 once the
 // log has all of it. On any other answer the device sends it again.
 func (d *Door) postEvents(w http.ResponseWriter, r *http.Request, c caller) error {
+	weight := int64(maxBatchBytes) // of the body, and of what is made of it
+	if r.ContentLength >= 0 && r.ContentLength < weight {
+		weight = r.ContentLength
+	}
+	if !d.bodies.TryAcquire(2 * weight) {
+		return failBusy
+	}
+	defer d.bodies.Release(2 * weight)
 	messages, err := readMessages(w, r, c)
 	if err != nil {
 		return eventFailure(err)

@@ -127,6 +127,14 @@ func TestRatesAndPlacesAreBounded(t *testing.T) {
 	require.Equal(t, "ThrottlingException", last.failure(t))
 	require.Equal(t, "1", last.header.Get("Retry-After"))
 	require.Equal(t, http.StatusNoContent, s.call("slow", http.MethodPost, "/devices/slow"+eventsPath, "{}").status, "others have their own rate")
+	require.True(t, s.door.bodies.TryAcquire(maxBodiesBytes-1))
+	require.Equal(t, http.StatusServiceUnavailable, s.call("slow", http.MethodPost, "/devices/slow"+eventsPath, "{}").status)
+	s.door.bodies.Release(maxBodiesBytes - 1)
+	for range maxDeviceRequests {
+		require.True(t, s.door.underway.begin("default/other"))
+	}
+	s.register("other", true)
+	require.Equal(t, http.StatusTooManyRequests, s.call("other", http.MethodPost, "/devices/other"+eventsPath, "{}").status)
 	require.True(t, s.door.places.TryAcquire(2))
 	busy := s.call("slow", http.MethodPost, "/devices/slow"+eventsPath, "{}")
 	s.door.places.Release(2)

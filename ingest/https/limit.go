@@ -2,6 +2,7 @@ package https
 
 import (
 	"net"
+	"sync"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/time/rate"
@@ -34,6 +35,36 @@ func (l *limiters) allow(key string) bool {
 		limiter = fresh
 	}
 	return limiter.Allow()
+}
+
+// maxDeviceRequests is how many requests of one device may be under way: Azure's
+// storage client has 20 blocks of a file on their way.
+const maxDeviceRequests = 32
+
+// underway counts the requests of each device, so that one that is slow on
+// purpose does not take all places.
+type underway struct {
+	mu       sync.Mutex
+	requests map[string]int
+}
+
+// begin counts one more; false when the device has too many.
+func (u *underway) begin(device string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.requests[device] >= maxDeviceRequests {
+		return false
+	}
+	u.requests[device]++
+	return true
+}
+
+func (u *underway) end(device string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.requests[device]--; u.requests[device] <= 0 {
+		delete(u.requests, device)
+	}
 }
 
 // hostOf is an address without its port.

@@ -45,14 +45,20 @@ func (d *Door) beginUpload(w http.ResponseWriter, r *http.Request, c caller) err
 	now := time.Now()
 	u := upload{name: name, expires: now.Add(uploadLife).Truncate(time.Second)}
 	_, _ = rand.Read(u.id[:]) // never fails (crypto/rand)
-	if !d.uploads.begin(string(eventlog.Key(c.tenant, c.device)), u, now) {
+	key := string(eventlog.Key(c.tenant, c.device))
+	if !d.uploads.begin(key, u, now) {
 		return failUploads
+	}
+	if !d.begins.allow(key) {
+		d.uploads.end(key, u.id)
+		return failThrottled
 	}
 	to := destination{
 		CorrelationID: d.signer.correlation(u), HostName: r.Host, ContainerName: c.tenant, BlobName: name.Blob(), SASToken: d.signer.token(u),
 	}
 	direct, ok, err := d.deps.Files.SignedURL(r.Context(), name, uploadLife)
 	if err != nil {
+		d.uploads.end(key, u.id)
 		return within(failInternal, err)
 	}
 	if ok {
@@ -92,6 +98,10 @@ func (d *Door) endUpload(w http.ResponseWriter, r *http.Request, c caller) error
 	u, err := d.signer.parseCorrelation(ended.CorrelationID, c, time.Now())
 	if err != nil {
 		return because(failArgument, errors.New("the correlationId is not that of an upload of this device, or its hour is over"))
+	}
+	if d.uploads.ended.Contains(u.id) { // the device did not hear that it was noted
+		w.WriteHeader(http.StatusNoContent)
+		return nil
 	}
 	size, err := d.deps.Files.Size(r.Context(), u.name)
 	if err != nil && !errors.Is(err, files.ErrNotFound) {

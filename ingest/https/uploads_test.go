@@ -103,6 +103,7 @@ func TestUploadAFile(t *testing.T) {
 
 	a = s.finish("camera-1", result{CorrelationID: to.CorrelationID, IsSuccess: true, StatusCode: 201, StatusDescription: "done"})
 	require.Equal(t, http.StatusNoContent, a.status, a.body)
+	require.Equal(t, http.StatusNoContent, s.finish("camera-1", result{CorrelationID: to.CorrelationID}).status, "said twice, noted once")
 	events := s.uploaded()
 	require.Len(t, events, 1)
 	require.Equal(t, "camera-1/logs/a picture.jpg", events[0].GetBlob())
