@@ -5,12 +5,15 @@ import (
 	"crypto/md5"
 	"errors"
 	"io"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/johannesboyne/gofakes3"
+	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"github.com/stretchr/testify/require"
 )
 
@@ -163,4 +166,37 @@ func TestTargets(t *testing.T) {
 	_, ok, err := s.SignedURL(t.Context(), name(t, "f"), time.Hour)
 	require.NoError(t, err)
 	require.False(t, ok, "a directory's files go through the door")
+}
+
+// TestS3 speaks S3 to a server of it.
+func TestS3(t *testing.T) {
+	backend := s3mem.New()
+	require.NoError(t, backend.CreateBucket("uploads"))
+	server := httptest.NewServer(gofakes3.New(backend).Server())
+	defer server.Close()
+	t.Setenv("AWS_ACCESS_KEY_ID", "id")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	s, err := Open(t.Context(), "s3://uploads?region=eu-central-1&use_path_style=true&endpoint="+server.URL)
+	require.NoError(t, err)
+	defer s.Close()
+	n, upload := name(t, "logs/a b.txt"), Upload{1}
+	_, err = s.Put(t.Context(), n, "text/plain", nil, brokenReader{strings.NewReader("half")})
+	require.Error(t, err)
+	_, err = s.Size(t.Context(), n)
+	require.ErrorIs(t, err, ErrNotFound)
+	for id, body := range map[string]string{"b": "two", "a": "one "} {
+		_, err := s.PutBlock(t.Context(), upload, id, nil, strings.NewReader(body))
+		require.NoError(t, err)
+	}
+	_, err = s.Commit(t.Context(), upload, []string{"a", "c"}, n, "", 100)
+	require.ErrorIs(t, err, ErrNoBlock)
+	_, err = s.Commit(t.Context(), upload, []string{"a", "b"}, n, "text/plain", 100)
+	require.NoError(t, err)
+	require.Equal(t, "one two", read(t, s, n))
+	count, _, err := s.Blocks(t.Context(), upload)
+	require.NoError(t, err)
+	require.Zero(t, count)
+	_, ok, err := s.SignedURL(t.Context(), n, time.Hour)
+	require.NoError(t, err)
+	require.False(t, ok, "Azure's clients cannot write to S3 by themselves")
 }
