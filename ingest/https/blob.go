@@ -187,7 +187,7 @@ var errBlockList = errors.New("not a list of blocks")
 func parseBlockList(body []byte) ([]string, error) {
 	var list blockList
 	if err := xml.Unmarshal(body, &list); err != nil || //nolint:gosec // bounded, into strings
-		 len(list.Entries) > maxBlocks {
+		len(list.Entries) > maxBlocks {
 		return nil, errBlockList
 	}
 	ids := make([]string, 0, len(list.Entries))
