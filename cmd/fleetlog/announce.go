@@ -21,7 +21,7 @@ func (p *platform) announce(ctx context.Context, home *dataDir, n *node) error {
 		return err
 	}
 	p.logger.Info("ready", "took", time.Since(began).Round(time.Millisecond), "api", p.endpoints.API, "operations", p.endpoints.Operations,
-		"mqtt", p.endpoints.MQTT, "mqtts", p.endpoints.MQTTS)
+		"mqtt", p.endpoints.MQTT, "mqtts", p.endpoints.MQTTS, "https", p.endpoints.HTTPS)
 	if n.whole() {
 		fmt.Fprint(os.Stdout, p.banner(home, n.demo != nil))
 	} else {
@@ -85,6 +85,7 @@ Fleetlog is ready.
   API and docs       %s/docs        metrics %s/metrics
   gRPC               %s
   MQTT               %s (loopback)        with TLS %s, CA in %s
+  HTTPS for devices  %s        MQTT over WebSocket too
   Kafka              %s
   ClickHouse         %s
   token              %s (%s)
@@ -92,7 +93,7 @@ Fleetlog is ready.
 Try:
 %s
 `, p.endpoints.API, p.endpoints.API, p.endpoints.GRPC, orNone(p.endpoints.MQTT), p.endpoints.MQTTS, localca.CAFile(home.file("tls")),
-		p.endpoints.Kafka, p.endpoints.ClickHouse, token, kept, next)
+		p.endpoints.HTTPS, p.endpoints.Kafka, p.endpoints.ClickHouse, token, kept, next)
 }
 
 func orNone(addr string) string {

@@ -66,6 +66,7 @@ type endpoints struct {
 	Operations string `json:"operations,omitempty"` // of a node without the API
 	MQTT       string `json:"mqtt,omitempty"`
 	MQTTS      string `json:"mqtts,omitempty"`
+	HTTPS      string `json:"https,omitempty"`
 	Kafka      string `json:"kafka"`
 	ClickHouse string `json:"clickhouse,omitempty"`
 }

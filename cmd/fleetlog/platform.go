@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/fleetlog/fleetlog/ingest/mqtt"
 	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/device"
@@ -83,11 +82,13 @@ func (n *node) assemble(ctx context.Context, home *dataDir, logger *slog.Logger)
 			return nil, err
 		}
 	}
-	// The gateway is made before the registry runs, so that it hears of every
-	// change, and started last, when all the rest is there.
-	var gateway *mqtt.Gateway
+	// They are made before the registry runs, so that they hear of every change, and
+	// opened last, when all the rest is there.
+	var devices *deviceDoors
 	if n.has(ingestRole) {
-		gateway = mqtt.New(have.log, have.devices, have.keys, have.metrics, mqtt.Config{MaxConnections: n.MaxConnections, Inflight: n.Inflight, Logger: logger})
+		if devices, err = n.newDeviceDoors(ctx, p, have); err != nil {
+			return nil, err
+		}
 	}
 	if n.has(ingestRole) || n.has(queryRole) {
 		p.ready["registry"] = func(context.Context) error { return have.devices.Ready() }
@@ -101,7 +102,7 @@ func (n *node) assemble(ctx context.Context, home *dataDir, logger *slog.Logger)
 			return nil, err
 		}
 	}
-	if err := n.addDoors(ctx, p, have, gateway); err != nil {
+	if err := n.addDoors(ctx, p, have, devices); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -150,7 +151,7 @@ func addProjections(p *platform, have *parts) error {
 }
 
 // addDoors opens what others reach the node by.
-func (n *node) addDoors(ctx context.Context, p *platform, have *parts, gateway *mqtt.Gateway) (err error) {
+func (n *node) addDoors(ctx context.Context, p *platform, have *parts, devices *deviceDoors) (err error) {
 	var opened []net.Listener
 	defer func() {
 		for _, listener := range opened {
@@ -179,12 +180,8 @@ func (n *node) addDoors(ctx context.Context, p *platform, have *parts, gateway *
 		p.endpoints.Operations = scheme(n.OpsAddr) + listener.Addr().String()
 		p.add("operations", func(ctx context.Context) error { return serveOperations(ctx, listener, have.metrics, p.ready) })
 	}
-	if gateway != nil {
-		listeners, err := n.listenDevices(ctx, p, have.secure)
-		if err != nil {
-			return err
-		}
-		p.add("MQTT gateway", func(ctx context.Context) error { return gateway.Serve(ctx, listeners...) })
+	if devices != nil {
+		return devices.open(ctx, p)
 	}
 	return nil
 }
@@ -320,23 +317,6 @@ func (n *node) listen(ctx context.Context, addr string, secure *tls.Config, prot
 	own := secure.Clone()
 	own.NextProtos = []string{protocol}
 	return tls.NewListener(listener, own), nil
-}
-
-func (n *node) listenDevices(ctx context.Context, p *platform, secure *tls.Config) ([]net.Listener, error) {
-	withTLS, err := mqtt.ListenTLS(ctx, n.MQTTSAddr, secure)
-	if err != nil {
-		return nil, fmt.Errorf("--mqtts-addr: %w", err)
-	}
-	p.endpoints.MQTTS = withTLS.Addr().String()
-	if n.MQTTAddr == "" {
-		return []net.Listener{withTLS}, nil
-	}
-	plain, err := mqtt.ListenPlain(ctx, n.MQTTAddr)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("--mqtt-addr: %w", err), withTLS.Close())
-	}
-	p.endpoints.MQTT = plain.Addr().String()
-	return []net.Listener{plain, withTLS}, nil
 }
 
 func scheme(addr string) string {

@@ -54,7 +54,7 @@ type process struct {
 func startProcess(t *testing.T, dir string, args ...string) *process {
 	t.Helper()
 	all := []string{"run", "--data-dir", dir}
-	for _, flag := range []string{"api", "grpc", "mqtt", "mqtts", "kafka", "clickhouse"} {
+	for _, flag := range []string{"api", "grpc", "mqtt", "mqtts", "https", "kafka", "clickhouse"} {
 		all = append(all, "--"+flag+"-addr", "127.0.0.1:0")
 	}
 	p := startNode(t, dir, append(all, args...)...)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/deviceauth"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/sas"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -128,24 +129,16 @@ func (c *connection) authenticate(host, id, password string) error {
 	}
 	// One tenant until tenants have host names of their own.
 	c.tenant, c.device = access.DefaultTenant, id
-	keys := g.keys.DeviceKeys(c.tenant, id)
-	at := time.Now()
-	err = token.Verify(keys.Primary, at)
-	if second := token.Verify(keys.Secondary, at); errors.Is(err, sas.ErrBadSignature) {
-		err = second
-	}
-	state := g.registry.Get(c.tenant, id)
+	err = deviceauth.Check(g.keys, g.registry.Get(c.tenant, id), c.tenant, host, id, token, time.Now())
 	switch {
-	case state == nil:
+	case errors.Is(err, deviceauth.ErrUnknownDevice):
 		return endUnknownDevice
-	case errors.Is(err, sas.ErrExpired):
+	case errors.Is(err, deviceauth.ErrExpired):
 		return endTokenExpired
+	case errors.Is(err, deviceauth.ErrDisabled):
+		return endBlocked
 	case err != nil:
 		return endSignature
-	case !token.Covers(host, id):
-		return endSignature
-	case !state.GetEnabled():
-		return endBlocked
 	}
 	c.expires = token.Expiry
 	return nil

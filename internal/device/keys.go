@@ -86,3 +86,11 @@ func (m *MasterKey) IDScope(tenant string) string {
 	fmt.Fprintf(mac, "tenant/%s/idScope", tenant)
 	return fmt.Sprintf("0ne%08X", mac.Sum(nil)[:4])
 }
+
+// Secret derives a key for a purpose of the platform's own, such as signing what
+// it hands out to get it back. Each purpose has another one.
+func (m *MasterKey) Secret(purpose string) []byte {
+	mac := hmac.New(sha512.New, m.secret)
+	fmt.Fprintf(mac, "purpose/%s", purpose)
+	return mac.Sum(nil)
+}

@@ -40,7 +40,7 @@ func (b *bench) startFleetlog(ctx context.Context, dir string) (*platform, error
 	var err error
 	p.process, err = b.start(b.binary, "run", "--data-dir", dir, "--log-level", "warn",
 		"--api-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0",
-		"--mqtts-addr", "127.0.0.1:0", "--kafka-addr", "127.0.0.1:0", "--clickhouse-addr", "127.0.0.1:0")
+		"--mqtts-addr", "127.0.0.1:0", "--https-addr", "127.0.0.1:0", "--kafka-addr", "127.0.0.1:0", "--clickhouse-addr", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}

@@ -185,6 +185,7 @@ type DeviceEvent struct {
 	//	*DeviceEvent_MessageLocked
 	//	*DeviceEvent_MessageSettled
 	//	*DeviceEvent_MessagesPurged
+	//	*DeviceEvent_FileUploaded
 	Change        isDeviceEvent_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -420,6 +421,15 @@ func (x *DeviceEvent) GetMessagesPurged() *MessagesPurged {
 	return nil
 }
 
+func (x *DeviceEvent) GetFileUploaded() *FileUploaded {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_FileUploaded); ok {
+			return x.FileUploaded
+		}
+	}
+	return nil
+}
+
 type isDeviceEvent_Change interface {
 	isDeviceEvent_Change()
 }
@@ -488,6 +498,10 @@ type DeviceEvent_MessagesPurged struct {
 	MessagesPurged *MessagesPurged `protobuf:"bytes,42,opt,name=messages_purged,json=messagesPurged,proto3,oneof"`
 }
 
+type DeviceEvent_FileUploaded struct {
+	FileUploaded *FileUploaded `protobuf:"bytes,46,opt,name=file_uploaded,json=fileUploaded,proto3,oneof"`
+}
+
 func (*DeviceEvent_Registered) isDeviceEvent_Change() {}
 
 func (*DeviceEvent_Updated) isDeviceEvent_Change() {}
@@ -519,6 +533,8 @@ func (*DeviceEvent_MessageLocked) isDeviceEvent_Change() {}
 func (*DeviceEvent_MessageSettled) isDeviceEvent_Change() {}
 
 func (*DeviceEvent_MessagesPurged) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_FileUploaded) isDeviceEvent_Change() {}
 
 // Actor names the principal behind an event and the request it came in.
 type Actor struct {
@@ -1691,6 +1707,96 @@ func (*MessagesPurged) Descriptor() ([]byte, []int) {
 	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{20}
 }
 
+// FileUploaded says that a device has ended a file upload. It changes no state:
+// the file itself is in the file store.
+type FileUploaded struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name in the store, `{device}/{name}`.
+	Blob string `protobuf:"bytes,1,opt,name=blob,proto3" json:"blob,omitempty"`
+	// The upload's correlation id, as the device was given it.
+	Correlation string `protobuf:"bytes,2,opt,name=correlation,proto3" json:"correlation,omitempty"`
+	// Size of the file in the store, 0 when there is none.
+	Bytes int64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// What the device says became of the upload.
+	Success       bool   `protobuf:"varint,4,opt,name=success,proto3" json:"success,omitempty"`
+	Status        int32  `protobuf:"varint,5,opt,name=status,proto3" json:"status,omitempty"`
+	Description   string `protobuf:"bytes,6,opt,name=description,proto3" json:"description,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FileUploaded) Reset() {
+	*x = FileUploaded{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileUploaded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileUploaded) ProtoMessage() {}
+
+func (x *FileUploaded) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FileUploaded.ProtoReflect.Descriptor instead.
+func (*FileUploaded) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *FileUploaded) GetBlob() string {
+	if x != nil {
+		return x.Blob
+	}
+	return ""
+}
+
+func (x *FileUploaded) GetCorrelation() string {
+	if x != nil {
+		return x.Correlation
+	}
+	return ""
+}
+
+func (x *FileUploaded) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *FileUploaded) GetSuccess() bool {
+	if x != nil {
+		return x.Success
+	}
+	return false
+}
+
+func (x *FileUploaded) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *FileUploaded) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
 // DeviceState is a device as the fold of its events.
 type DeviceState struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -1720,7 +1826,7 @@ type DeviceState struct {
 
 func (x *DeviceState) Reset() {
 	*x = DeviceState{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[21]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1732,7 +1838,7 @@ func (x *DeviceState) String() string {
 func (*DeviceState) ProtoMessage() {}
 
 func (x *DeviceState) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[21]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1745,7 +1851,7 @@ func (x *DeviceState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceState.ProtoReflect.Descriptor instead.
 func (*DeviceState) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{21}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeviceState) GetTenant() string {
@@ -1873,7 +1979,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[22]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1885,7 +1991,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[22]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1898,7 +2004,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{22}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Identity) GetModule() string {
@@ -1960,7 +2066,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[23]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1972,7 +2078,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[23]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1985,7 +2091,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{23}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Connection) GetConnected() bool {
@@ -2051,7 +2157,7 @@ type Twin struct {
 
 func (x *Twin) Reset() {
 	*x = Twin{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2063,7 +2169,7 @@ func (x *Twin) String() string {
 func (*Twin) ProtoMessage() {}
 
 func (x *Twin) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2076,7 +2182,7 @@ func (x *Twin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Twin.ProtoReflect.Descriptor instead.
 func (*Twin) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{24}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Twin) GetDesired() []byte {
@@ -2155,7 +2261,7 @@ type PropertyStamp struct {
 
 func (x *PropertyStamp) Reset() {
 	*x = PropertyStamp{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2167,7 +2273,7 @@ func (x *PropertyStamp) String() string {
 func (*PropertyStamp) ProtoMessage() {}
 
 func (x *PropertyStamp) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2180,7 +2286,7 @@ func (x *PropertyStamp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PropertyStamp.ProtoReflect.Descriptor instead.
 func (*PropertyStamp) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{25}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PropertyStamp) GetPath() string {
@@ -2218,7 +2324,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2230,7 +2336,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2243,7 +2349,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{26}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Command) GetId() string {
@@ -2300,7 +2406,7 @@ type CloudMessage struct {
 
 func (x *CloudMessage) Reset() {
 	*x = CloudMessage{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2312,7 +2418,7 @@ func (x *CloudMessage) String() string {
 func (*CloudMessage) ProtoMessage() {}
 
 func (x *CloudMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2325,7 +2431,7 @@ func (x *CloudMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloudMessage.ProtoReflect.Descriptor instead.
 func (*CloudMessage) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{27}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CloudMessage) GetId() string {
@@ -2392,7 +2498,7 @@ type DeviceSnapshot struct {
 
 func (x *DeviceSnapshot) Reset() {
 	*x = DeviceSnapshot{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2404,7 +2510,7 @@ func (x *DeviceSnapshot) String() string {
 func (*DeviceSnapshot) ProtoMessage() {}
 
 func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2417,7 +2523,7 @@ func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceSnapshot.ProtoReflect.Descriptor instead.
 func (*DeviceSnapshot) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{28}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DeviceSnapshot) GetState() *DeviceState {
@@ -2454,7 +2560,7 @@ type CommandResult struct {
 
 func (x *CommandResult) Reset() {
 	*x = CommandResult{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2466,7 +2572,7 @@ func (x *CommandResult) String() string {
 func (*CommandResult) ProtoMessage() {}
 
 func (x *CommandResult) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2479,7 +2585,7 @@ func (x *CommandResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandResult.ProtoReflect.Descriptor instead.
 func (*CommandResult) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{29}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CommandResult) GetCommand() string {
@@ -2519,7 +2625,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2531,7 +2637,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2544,7 +2650,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{30}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Outcome) GetEventId() string {
@@ -2586,7 +2692,7 @@ type Rejection struct {
 
 func (x *Rejection) Reset() {
 	*x = Rejection{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2598,7 +2704,7 @@ func (x *Rejection) String() string {
 func (*Rejection) ProtoMessage() {}
 
 func (x *Rejection) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2611,7 +2717,7 @@ func (x *Rejection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejection.ProtoReflect.Descriptor instead.
 func (*Rejection) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{31}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Rejection) GetReason() RejectionReason {
@@ -2632,7 +2738,7 @@ var File_fleetlog_events_v1_device_proto protoreflect.FileDescriptor
 
 const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\n" +
-	"\x1ffleetlog/events/v1/device.proto\x12\x12fleetlog.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\v\n" +
+	"\x1ffleetlog/events/v1/device.proto\x12\x12fleetlog.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\f\n" +
 	"\vDeviceEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x16\n" +
@@ -2659,7 +2765,8 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x10message_enqueued\x18' \x01(\v2#.fleetlog.events.v1.MessageEnqueuedH\x00R\x0fmessageEnqueued\x12J\n" +
 	"\x0emessage_locked\x18( \x01(\v2!.fleetlog.events.v1.MessageLockedH\x00R\rmessageLocked\x12M\n" +
 	"\x0fmessage_settled\x18) \x01(\v2\".fleetlog.events.v1.MessageSettledH\x00R\x0emessageSettled\x12M\n" +
-	"\x0fmessages_purged\x18* \x01(\v2\".fleetlog.events.v1.MessagesPurgedH\x00R\x0emessagesPurgedB\b\n" +
+	"\x0fmessages_purged\x18* \x01(\v2\".fleetlog.events.v1.MessagesPurgedH\x00R\x0emessagesPurged\x12G\n" +
+	"\rfile_uploaded\x18. \x01(\v2 .fleetlog.events.v1.FileUploadedH\x00R\ffileUploadedB\b\n" +
 	"\x06change\"D\n" +
 	"\x05Actor\x12\x1c\n" +
 	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12\x1d\n" +
@@ -2751,7 +2858,14 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\n" +
 	"settlement\x18\x03 \x01(\x0e2\x1e.fleetlog.events.v1.SettlementR\n" +
 	"settlement\"\x10\n" +
-	"\x0eMessagesPurged\"\xb2\x04\n" +
+	"\x0eMessagesPurged\"\xae\x01\n" +
+	"\fFileUploaded\x12\x12\n" +
+	"\x04blob\x18\x01 \x01(\tR\x04blob\x12 \n" +
+	"\vcorrelation\x18\x02 \x01(\tR\vcorrelation\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x18\n" +
+	"\asuccess\x18\x04 \x01(\bR\asuccess\x12\x16\n" +
+	"\x06status\x18\x05 \x01(\x05R\x06status\x12 \n" +
+	"\vdescription\x18\x06 \x01(\tR\vdescription\"\xb2\x04\n" +
 	"\vDeviceState\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x18\n" +
@@ -2863,7 +2977,7 @@ func file_fleetlog_events_v1_device_proto_rawDescGZIP() []byte {
 }
 
 var file_fleetlog_events_v1_device_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_fleetlog_events_v1_device_proto_goTypes = []any{
 	(Settlement)(0),               // 0: fleetlog.events.v1.Settlement
 	(RejectionReason)(0),          // 1: fleetlog.events.v1.RejectionReason
@@ -2888,21 +3002,22 @@ var file_fleetlog_events_v1_device_proto_goTypes = []any{
 	(*MessageLocked)(nil),         // 20: fleetlog.events.v1.MessageLocked
 	(*MessageSettled)(nil),        // 21: fleetlog.events.v1.MessageSettled
 	(*MessagesPurged)(nil),        // 22: fleetlog.events.v1.MessagesPurged
-	(*DeviceState)(nil),           // 23: fleetlog.events.v1.DeviceState
-	(*Identity)(nil),              // 24: fleetlog.events.v1.Identity
-	(*Connection)(nil),            // 25: fleetlog.events.v1.Connection
-	(*Twin)(nil),                  // 26: fleetlog.events.v1.Twin
-	(*PropertyStamp)(nil),         // 27: fleetlog.events.v1.PropertyStamp
-	(*Command)(nil),               // 28: fleetlog.events.v1.Command
-	(*CloudMessage)(nil),          // 29: fleetlog.events.v1.CloudMessage
-	(*DeviceSnapshot)(nil),        // 30: fleetlog.events.v1.DeviceSnapshot
-	(*CommandResult)(nil),         // 31: fleetlog.events.v1.CommandResult
-	(*Outcome)(nil),               // 32: fleetlog.events.v1.Outcome
-	(*Rejection)(nil),             // 33: fleetlog.events.v1.Rejection
-	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
+	(*FileUploaded)(nil),          // 23: fleetlog.events.v1.FileUploaded
+	(*DeviceState)(nil),           // 24: fleetlog.events.v1.DeviceState
+	(*Identity)(nil),              // 25: fleetlog.events.v1.Identity
+	(*Connection)(nil),            // 26: fleetlog.events.v1.Connection
+	(*Twin)(nil),                  // 27: fleetlog.events.v1.Twin
+	(*PropertyStamp)(nil),         // 28: fleetlog.events.v1.PropertyStamp
+	(*Command)(nil),               // 29: fleetlog.events.v1.Command
+	(*CloudMessage)(nil),          // 30: fleetlog.events.v1.CloudMessage
+	(*DeviceSnapshot)(nil),        // 31: fleetlog.events.v1.DeviceSnapshot
+	(*CommandResult)(nil),         // 32: fleetlog.events.v1.CommandResult
+	(*Outcome)(nil),               // 33: fleetlog.events.v1.Outcome
+	(*Rejection)(nil),             // 34: fleetlog.events.v1.Rejection
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
 }
 var file_fleetlog_events_v1_device_proto_depIdxs = []int32{
-	34, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
+	35, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
 	3,  // 1: fleetlog.events.v1.DeviceEvent.actor:type_name -> fleetlog.events.v1.Actor
 	4,  // 2: fleetlog.events.v1.DeviceEvent.precondition:type_name -> fleetlog.events.v1.Precondition
 	5,  // 3: fleetlog.events.v1.DeviceEvent.registered:type_name -> fleetlog.events.v1.DeviceRegistered
@@ -2921,44 +3036,45 @@ var file_fleetlog_events_v1_device_proto_depIdxs = []int32{
 	20, // 16: fleetlog.events.v1.DeviceEvent.message_locked:type_name -> fleetlog.events.v1.MessageLocked
 	21, // 17: fleetlog.events.v1.DeviceEvent.message_settled:type_name -> fleetlog.events.v1.MessageSettled
 	22, // 18: fleetlog.events.v1.DeviceEvent.messages_purged:type_name -> fleetlog.events.v1.MessagesPurged
-	7,  // 19: fleetlog.events.v1.DeviceUpdated.organizations:type_name -> fleetlog.events.v1.Organizations
-	34, // 20: fleetlog.events.v1.CommandRequested.connect_by:type_name -> google.protobuf.Timestamp
-	34, // 21: fleetlog.events.v1.CommandRequested.deadline:type_name -> google.protobuf.Timestamp
-	19, // 22: fleetlog.events.v1.MessageEnqueued.properties:type_name -> fleetlog.events.v1.MessageProperty
-	34, // 23: fleetlog.events.v1.MessageEnqueued.expires:type_name -> google.protobuf.Timestamp
-	34, // 24: fleetlog.events.v1.MessageLocked.until:type_name -> google.protobuf.Timestamp
-	0,  // 25: fleetlog.events.v1.MessageSettled.settlement:type_name -> fleetlog.events.v1.Settlement
-	34, // 26: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
-	34, // 27: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
-	24, // 28: fleetlog.events.v1.DeviceState.self:type_name -> fleetlog.events.v1.Identity
-	24, // 29: fleetlog.events.v1.DeviceState.modules:type_name -> fleetlog.events.v1.Identity
-	25, // 30: fleetlog.events.v1.Identity.connection:type_name -> fleetlog.events.v1.Connection
-	26, // 31: fleetlog.events.v1.Identity.twin:type_name -> fleetlog.events.v1.Twin
-	28, // 32: fleetlog.events.v1.Identity.commands:type_name -> fleetlog.events.v1.Command
-	29, // 33: fleetlog.events.v1.Identity.messages:type_name -> fleetlog.events.v1.CloudMessage
-	34, // 34: fleetlog.events.v1.Connection.since:type_name -> google.protobuf.Timestamp
-	34, // 35: fleetlog.events.v1.Twin.desired_at:type_name -> google.protobuf.Timestamp
-	34, // 36: fleetlog.events.v1.Twin.reported_at:type_name -> google.protobuf.Timestamp
-	27, // 37: fleetlog.events.v1.Twin.desired_stamps:type_name -> fleetlog.events.v1.PropertyStamp
-	27, // 38: fleetlog.events.v1.Twin.reported_stamps:type_name -> fleetlog.events.v1.PropertyStamp
-	34, // 39: fleetlog.events.v1.PropertyStamp.at:type_name -> google.protobuf.Timestamp
-	34, // 40: fleetlog.events.v1.Command.connect_by:type_name -> google.protobuf.Timestamp
-	34, // 41: fleetlog.events.v1.Command.deadline:type_name -> google.protobuf.Timestamp
-	18, // 42: fleetlog.events.v1.CloudMessage.message:type_name -> fleetlog.events.v1.MessageEnqueued
-	34, // 43: fleetlog.events.v1.CloudMessage.enqueued_at:type_name -> google.protobuf.Timestamp
-	34, // 44: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
-	23, // 45: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
-	32, // 46: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
-	16, // 47: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
-	34, // 48: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
-	33, // 49: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
-	31, // 50: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
-	1,  // 51: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
-	52, // [52:52] is the sub-list for method output_type
-	52, // [52:52] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	23, // 19: fleetlog.events.v1.DeviceEvent.file_uploaded:type_name -> fleetlog.events.v1.FileUploaded
+	7,  // 20: fleetlog.events.v1.DeviceUpdated.organizations:type_name -> fleetlog.events.v1.Organizations
+	35, // 21: fleetlog.events.v1.CommandRequested.connect_by:type_name -> google.protobuf.Timestamp
+	35, // 22: fleetlog.events.v1.CommandRequested.deadline:type_name -> google.protobuf.Timestamp
+	19, // 23: fleetlog.events.v1.MessageEnqueued.properties:type_name -> fleetlog.events.v1.MessageProperty
+	35, // 24: fleetlog.events.v1.MessageEnqueued.expires:type_name -> google.protobuf.Timestamp
+	35, // 25: fleetlog.events.v1.MessageLocked.until:type_name -> google.protobuf.Timestamp
+	0,  // 26: fleetlog.events.v1.MessageSettled.settlement:type_name -> fleetlog.events.v1.Settlement
+	35, // 27: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
+	35, // 28: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
+	25, // 29: fleetlog.events.v1.DeviceState.self:type_name -> fleetlog.events.v1.Identity
+	25, // 30: fleetlog.events.v1.DeviceState.modules:type_name -> fleetlog.events.v1.Identity
+	26, // 31: fleetlog.events.v1.Identity.connection:type_name -> fleetlog.events.v1.Connection
+	27, // 32: fleetlog.events.v1.Identity.twin:type_name -> fleetlog.events.v1.Twin
+	29, // 33: fleetlog.events.v1.Identity.commands:type_name -> fleetlog.events.v1.Command
+	30, // 34: fleetlog.events.v1.Identity.messages:type_name -> fleetlog.events.v1.CloudMessage
+	35, // 35: fleetlog.events.v1.Connection.since:type_name -> google.protobuf.Timestamp
+	35, // 36: fleetlog.events.v1.Twin.desired_at:type_name -> google.protobuf.Timestamp
+	35, // 37: fleetlog.events.v1.Twin.reported_at:type_name -> google.protobuf.Timestamp
+	28, // 38: fleetlog.events.v1.Twin.desired_stamps:type_name -> fleetlog.events.v1.PropertyStamp
+	28, // 39: fleetlog.events.v1.Twin.reported_stamps:type_name -> fleetlog.events.v1.PropertyStamp
+	35, // 40: fleetlog.events.v1.PropertyStamp.at:type_name -> google.protobuf.Timestamp
+	35, // 41: fleetlog.events.v1.Command.connect_by:type_name -> google.protobuf.Timestamp
+	35, // 42: fleetlog.events.v1.Command.deadline:type_name -> google.protobuf.Timestamp
+	18, // 43: fleetlog.events.v1.CloudMessage.message:type_name -> fleetlog.events.v1.MessageEnqueued
+	35, // 44: fleetlog.events.v1.CloudMessage.enqueued_at:type_name -> google.protobuf.Timestamp
+	35, // 45: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
+	24, // 46: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
+	33, // 47: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
+	16, // 48: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
+	35, // 49: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
+	34, // 50: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
+	32, // 51: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
+	1,  // 52: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
+	53, // [53:53] is the sub-list for method output_type
+	53, // [53:53] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_events_v1_device_proto_init() }
@@ -2983,6 +3099,7 @@ func file_fleetlog_events_v1_device_proto_init() {
 		(*DeviceEvent_MessageLocked)(nil),
 		(*DeviceEvent_MessageSettled)(nil),
 		(*DeviceEvent_MessagesPurged)(nil),
+		(*DeviceEvent_FileUploaded)(nil),
 	}
 	file_fleetlog_events_v1_device_proto_msgTypes[2].OneofWrappers = []any{}
 	file_fleetlog_events_v1_device_proto_msgTypes[4].OneofWrappers = []any{}
@@ -2993,7 +3110,7 @@ func file_fleetlog_events_v1_device_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_events_v1_device_proto_rawDesc), len(file_fleetlog_events_v1_device_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
