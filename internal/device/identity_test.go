@@ -1,6 +1,7 @@
 package device
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -247,7 +248,7 @@ func FuzzMergePatch(f *testing.F) {
 			return
 		}
 		again, err := MergePatch(merged, patch)
-		if err != nil || string(again) != string(merged) {
+		if err != nil || !bytes.Equal(again, merged) {
 			t.Fatalf("a patch applied twice differs: %s then %s (%v)", merged, again, err)
 		}
 	})

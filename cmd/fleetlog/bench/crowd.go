@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fleetlog/fleetlog/cmd/fleetlog/bench/load"
@@ -37,7 +38,7 @@ func (b *bench) crowd(ctx context.Context) (rows []row, _ error) {
 		if err != nil {
 			return rows, err
 		}
-		devices = append(s.fast[:len(s.fast):len(s.fast)], s.crowd...)
+		devices = slices.Concat(s.fast, s.crowd)
 		measured, err := s.measure(ctx, secure)
 		rows = append(rows, measured...)
 		if err = errors.Join(err, s.stop()); err != nil {
