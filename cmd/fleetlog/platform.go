@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/fleetlog/fleetlog/ingest/bridge"
 	"github.com/fleetlog/fleetlog/ingest/mqtt"
 	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
@@ -56,6 +57,10 @@ func (p *platform) onClose(f func() error) { p.closers = append(p.closers, f) }
 // components is that of the flow; they are stopped in the reverse one, so that
 // nothing accepts what the rest could no longer finish.
 func (r *runCommand) assemble(ctx context.Context, home *dataDir, logger *slog.Logger) (_ *platform, err error) {
+	bridges, err := r.loadBridges()
+	if err != nil {
+		return nil, err
+	}
 	p := &platform{logger: logger}
 	defer func() {
 		if err != nil {
@@ -130,7 +135,17 @@ func (r *runCommand) assemble(ctx context.Context, home *dataDir, logger *slog.L
 		return nil, errors.Join(err, apiListener.Close(), grpcListener.Close())
 	}
 	p.add("MQTT gateway", func(ctx context.Context) error { return gateway.Serve(ctx, listeners...) })
+	if len(bridges) > 0 {
+		p.add("bridges", bridge.New(log, devices, metrics, node, bridges, logger).Run)
+	}
 	return p, nil
+}
+
+func (r *runCommand) loadBridges() ([]bridge.Config, error) {
+	if r.BridgeConfig == "" {
+		return nil, nil
+	}
+	return bridge.Load(r.BridgeConfig)
 }
 
 func (r *runCommand) openLog(ctx context.Context, p *platform, home *dataDir) (*eventlog.Log, error) {

@@ -36,6 +36,8 @@ type runCommand struct {
 	MaxConnections int64 `help:"Device connections at one time." default:"100000"`
 	Inflight       int64 `help:"Messages of one device that may wait for the log." default:"256"`
 
+	BridgeConfig string `help:"YAML file with MQTT brokers to take telemetry from; deploy/bridges.yaml is an example." type:"existingfile" placeholder:"FILE"`
+
 	DebugAddr string `help:"Serve Go's profiles here (/debug/pprof); loopback only, off when empty." placeholder:"ADDR"`
 
 	Demo        bool `help:"Run a simulated fleet against the platform."`

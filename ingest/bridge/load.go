@@ -229,10 +229,8 @@ func (s *bridgeSource) check(found *problems) Config {
 	if !bridgeName.MatchString(c.Name) {
 		found.add(cmp.Or(s.Name.line, s.line), "`name` %.80q is not a name: use 1 to 63 lower-case letters, digits and '-'", c.Name)
 	}
-	if s.Group.line == 0 {
-		c.Group = "fleetlog-" + c.Name
-	} else if c.Group != "" && !groupName.MatchString(c.Group) {
-		found.add(s.Group.line, "`group` must have 1 to 128 characters and no '/', '+' or '#'; leave it empty to subscribe alone")
+	if s.Group.line > 0 && !groupName.MatchString(c.Group) {
+		found.add(s.Group.line, "`group` must have 1 to 128 characters and no '/', '+' or '#'; leave it out to subscribe alone")
 	}
 	if s.Inflight.line > 0 {
 		c.Inflight = s.Inflight.value

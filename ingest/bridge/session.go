@@ -21,7 +21,7 @@ const quiesceMS = 250
 
 var (
 	errNotAuthorized = errors.New("not authorized")
-	errSubscription  = errors.New("the broker refused the subscription: let the bridge's user read the topic, and if it is a shared one ($share/…) make sure that the broker has those, or set `group: \"\"`")
+	errSubscription  = errors.New("the broker refused the subscription: let the bridge's user read the topic, and if it is a shared one ($share/…) make sure that the broker has those, or leave out `group`")
 )
 
 // session is one connection to the broker. Its state at the broker outlives it:

@@ -130,7 +130,10 @@ func (t template) match(topic string, values []string) ([]string, bool) {
 			values = append(values, part)
 		}
 	}
-	return values, !more
+	if more {
+		return nil, false
+	}
+	return values, true
 }
 
 // overlaps reports whether some topic fits both.
