@@ -23,7 +23,7 @@ func TestEveryMistakeIsNamedWithItsLine(t *testing.T) {
   - template: other/{device}
     format: xml
     telemetry: 'payload.'
-    id: captures.divice
+    id: captures.gadget
 - name: two
   broker: mqtts://user:topsecret@example.com
   password-env: FLEETLOG_TEST_NO_SUCH_VARIABLE
@@ -41,7 +41,7 @@ func TestEveryMistakeIsNamedWithItsLine(t *testing.T) {
 	text := err.Error()
 	for _, want := range []string{
 		"b.yaml:2: `name`", "b.yaml:3: `broker`", "b.yaml:4: `inflight`", "b.yaml:5: `qos`", "b.yaml:6: there is no setting `passwort-file` here",
-		"b.yaml:7: `group`", "b.yaml:9: nothing names the device", "b.yaml:12: `format`", "b.yaml:13: `telemetry`", "b.yaml:14: `id`", "divice",
+		"b.yaml:7: `group`", "b.yaml:9: nothing names the device", "b.yaml:12: `format`", "b.yaml:13: `telemetry`", "b.yaml:14: `id`", "gadget",
 		"b.yaml:15: the bridge has no `topics`", "b.yaml:16: `broker` holds credentials", "b.yaml:17: a password without `username`",
 		"b.yaml:18: name \"two\" is taken by the bridge of line 15", "b.yaml:21: environment variable FLEETLOG_TEST_NO_SUCH_VARIABLE is not set",
 		"b.yaml:22: `tls`", "b.yaml:23: ", "b.yaml:26: `format: text` needs `telemetry`",

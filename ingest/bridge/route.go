@@ -86,7 +86,7 @@ func (b *bridge) fill(ctx context.Context, m *message, event *eventlog.Telemetry
 	}
 	out, err := r.mapping.apply(m, r.template.captures, values)
 	if err != nil {
-		return false, &refusal{deadUnmapped, err.Error()}, nil
+		return false, &refusal{deadUnmapped, fmt.Sprint(err)}, nil
 	}
 	if out.skip {
 		return false, nil, nil
@@ -96,7 +96,7 @@ func (b *bridge) fill(ctx context.Context, m *message, event *eventlog.Telemetry
 	}
 	event.Component, event.Properties, event.At = out.component, out.properties, out.at
 	if err := device.ValidateID(out.device); err != nil {
-		return false, &refusal{deadDeviceID, err.Error() + "; map the topic to an id with the setting `device`"}, nil
+		return false, &refusal{deadDeviceID, fmt.Sprintf("%s; map the topic to an id with the setting `device`", err)}, nil
 	}
 	event.Device = out.device
 	event.Source += "/devices/" + out.device
