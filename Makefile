@@ -45,7 +45,7 @@ LINTER := $(BIN)/.stamp/golangci-lint-$(GOLANGCI_VERSION)
 
 # --- targets -----------------------------------------------------------------
 
-.PHONY: help run build test lint generate engines sdks kafka bench clean tools
+.PHONY: help run build test lint generate engines sdks mosquitto kafka bench clean tools
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -56,7 +56,7 @@ run: engines build ## start the platform with a live demo fleet, everything incl
 build: ## build the binary ./fleetlog
 	CGO_ENABLED=0 go build -o fleetlog ./cmd/fleetlog
 
-test: engines sdks $(GENERATORS) ## run all tests; KAFKA=required insists on Apache Kafka, KAFKA=off leaves it out
+test: engines sdks mosquitto $(GENERATORS) ## run all tests; KAFKA=required insists on Apache Kafka, KAFKA=off leaves it out
 	KAFKA=$(KAFKA) deploy/kafka/with-kafka.sh go test -timeout $(TEST_TIMEOUT) ./...
 	@if command -v gcc clang >/dev/null; then \
 		echo "race detector: $(RACE_PACKAGES)"; \
@@ -84,6 +84,9 @@ sdks: $(SDK)/node_modules/.package-lock.json ## install the device SDKs that the
 $(SDK)/node_modules/.package-lock.json: $(SDK)/package-lock.json
 	npm --prefix $(SDK) ci --no-audit --no-fund --loglevel=error
 	@touch $@
+
+mosquitto: # names what the bridge's tests lack
+	@PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null || { echo "the bridge's tests need Mosquitto: apt-get install mosquitto"; exit 1; }
 
 kafka: ## run Apache Kafka on 127.0.0.1:9092 in the foreground; PORT=n for another port
 	@deploy/kafka/kafka.sh --port $(or $(PORT),9092)

@@ -8,18 +8,20 @@ import (
 	"net"
 	"net/url"
 
+	"github.com/fleetlog/fleetlog/ingest/bridge"
 	"github.com/fleetlog/fleetlog/ingest/https"
 	"github.com/fleetlog/fleetlog/ingest/mqtt"
 	"github.com/fleetlog/fleetlog/internal/files"
 )
 
 // deviceDoors are what devices connect to: MQTT, and HTTPS with MQTT over
-// WebSocket.
+// WebSocket. Bridges are doors that open outwards.
 type deviceDoors struct {
 	node    *node
 	secure  *tls.Config
 	gateway *mqtt.Gateway
 	web     *https.Door
+	bridges *bridge.Bridges // nil when there are none
 }
 
 func (n *node) newDeviceDoors(ctx context.Context, p *platform, have *parts) (*deviceDoors, error) {
@@ -27,8 +29,12 @@ func (n *node) newDeviceDoors(ctx context.Context, p *platform, have *parts) (*d
 	if err != nil {
 		return nil, err
 	}
+	bridges, err := n.newBridges(p, have)
+	if err != nil {
+		return nil, err
+	}
 	return &deviceDoors{
-		node: n, secure: have.secure,
+		node: n, secure: have.secure, bridges: bridges,
 		gateway: mqtt.New(have.log, have.devices, have.keys, have.metrics, mqtt.Config{MaxConnections: n.MaxConnections, Inflight: n.Inflight, Logger: p.logger}),
 		web: https.New(https.Deps{
 			Log: have.log, Registry: have.devices, Keys: have.keys, Files: uploads, Metrics: have.metrics, Logger: p.logger,
@@ -50,6 +56,17 @@ func (n *node) openFiles(ctx context.Context, p *platform, home *dataDir) (*file
 	return store, nil
 }
 
+func (n *node) newBridges(p *platform, have *parts) (*bridge.Bridges, error) {
+	if n.BridgeConfig == "" {
+		return nil, nil //nolint:nilnil // no bridges are no error
+	}
+	configs, err := bridge.Load(n.BridgeConfig)
+	if err != nil {
+		return nil, err
+	}
+	return bridge.New(have.log, have.devices, have.metrics, have.id, configs, p.logger), nil
+}
+
 // open listens, and serves as long as the node runs.
 func (d *deviceDoors) open(ctx context.Context, p *platform) error {
 	listeners, err := d.node.listenDevices(ctx, p, d.secure)
@@ -66,6 +83,9 @@ func (d *deviceDoors) open(ctx context.Context, p *platform) error {
 	p.endpoints.HTTPS = "https://" + web.Addr().String()
 	listeners = append(listeners, d.web.WebSockets())
 	p.add("MQTT gateway", func(ctx context.Context) error { return d.gateway.Serve(ctx, listeners...) })
+	if d.bridges != nil {
+		p.add("bridges", d.bridges.Run)
+	}
 	p.add("HTTPS door", func(ctx context.Context) error { return d.web.Serve(ctx, web) })
 	return nil
 }

@@ -44,6 +44,7 @@ type deviceFlags struct {
 	Inflight       int64  `help:"Messages of one device that may wait for the log." default:"256"`
 	Files          string `help:"Where devices' uploads go: file:///directory, s3://bucket?region=… or azblob://container; <data-dir>/files when empty." placeholder:"URL"`
 	MaxFileBytes   int64  `help:"Largest file a device may upload." default:"104857600"`
+	BridgeConfig   string `help:"YAML file with MQTT brokers to take telemetry from; deploy/bridges.yaml is an example." type:"existingfile" placeholder:"FILE"`
 }
 
 // apiFlags are of the API.
