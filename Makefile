@@ -79,14 +79,25 @@ generate: $(GENERATORS) ## make the code and the OpenAPI document from proto/ an
 engines: ## fetch what the embedded engines need into your cache (once)
 	@deploy/engines.sh
 
-SDK := cmd/fleetlog/testdata/azure-node
-sdks: $(SDK)/node_modules/.package-lock.json ## install the device SDKs that the end-to-end tests use
-$(SDK)/node_modules/.package-lock.json: $(SDK)/package-lock.json
-	npm --prefix $(SDK) ci --no-audit --no-fund --loglevel=error
+NODE_SDK := cmd/fleetlog/testdata/azure-node
+PYTHON_SDK := cmd/fleetlog/testdata/azure-python
+sdks: $(NODE_SDK)/node_modules/.package-lock.json $(PYTHON_SDK)/site/.stamp ## install the device SDKs that the end-to-end tests use
+$(NODE_SDK)/node_modules/.package-lock.json: $(NODE_SDK)/package-lock.json
+	npm --prefix $(NODE_SDK) ci --no-audit --no-fund --loglevel=error
+	@touch $@
+$(PYTHON_SDK)/site/.stamp: $(PYTHON_SDK)/requirements.txt
+	@python3 -m pip --version >/dev/null 2>&1 || { $(call apt,python3 python3-pip); }
+	rm -rf $(@D)
+	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $(@D) -r $<
 	@touch $@
 
-mosquitto: # names what the bridge's tests lack
-	@PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null || { echo "the bridge's tests need Mosquitto: apt-get install mosquitto"; exit 1; }
+# apt installs Debian packages, or names them to who may not.
+apt = echo "installing $(1)"; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1) >/dev/null; \
+	else echo "the tests need $(1): sudo apt-get install $(1)" >&2; exit 1; fi
+
+mosquitto: # the broker that the bridge's tests and the benchmark use
+	@PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null || { $(call apt,mosquitto); }
 
 kafka: ## run Apache Kafka on 127.0.0.1:9092 in the foreground; PORT=n for another port
 	@deploy/kafka/kafka.sh --port $(or $(PORT),9092)

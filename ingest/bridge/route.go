@@ -70,7 +70,7 @@ func (b *bridge) decide(ctx context.Context, m *message) (verdict, error) {
 	case !wanted:
 		return verdict{}, nil
 	}
-	return verdict{record: b.log.TelemetryRecord(event)}, nil
+	return verdict{record: event.Record(b.log.Name(eventlog.Telemetry))}, nil
 }
 
 // fill maps the message into the event and checks its device.
@@ -157,7 +157,7 @@ func (b *bridge) register(ctx context.Context, id string) (*refusal, error) {
 // offset -1, where it would have gone and never was. Without a device it has no
 // key.
 func (b *bridge) deadLetter(m *message, event eventlog.TelemetryEvent, why *refusal) *kgo.Record {
-	origin := b.log.TelemetryRecord(event)
+	origin := event.Record(b.log.Name(eventlog.Telemetry))
 	origin.Offset = -1
 	if event.Device == "" {
 		origin.Key = nil

@@ -36,9 +36,6 @@ const (
 // (FEATURES.md HUB-09): UTC with `Z`, no offset.
 const creationTime = "iothub-creation-time-utc"
 
-// timeFormat is RFC 3339 to the millisecond, in UTC.
-const timeFormat = "2006-01-02T15:04:05.000Z"
-
 // earliest and latest event times the analytics store can hold.
 var (
 	earliest = time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -83,19 +80,11 @@ func (m Message) Record(topic string) (*kgo.Record, error) {
 			}
 		}
 	}
-	headers := []kgo.RecordHeader{
-		{Key: eventlog.HeaderSpecVersion, Value: eventlog.SpecVersion},
-		{Key: eventlog.HeaderID, Value: []byte(eventlog.NewID())},
-		{Key: eventlog.HeaderSource, Value: []byte(source(m.Device, m.Module))},
-		{Key: eventlog.HeaderType, Value: []byte(eventlog.TypeTelemetry)},
-		{Key: eventlog.HeaderTime, Value: at.UTC().AppendFormat(nil, timeFormat)},
-	}
-	for _, h := range [...]Property{{eventlog.HeaderContentType, contentType}, {eventlog.HeaderSubject, component}, {eventlog.HeaderProperties, EncodeBag(m.Properties)}} {
-		if h.Value != "" {
-			headers = append(headers, kgo.RecordHeader{Key: h.Name, Value: []byte(h.Value)})
-		}
-	}
-	return &kgo.Record{Topic: topic, Key: eventlog.Key(m.Tenant, m.Device), Value: m.Payload, Headers: headers, Timestamp: arrived}, nil
+	return eventlog.TelemetryEvent{
+		ID: eventlog.NewID(), Source: source(m.Device, m.Module), Tenant: m.Tenant, Device: m.Device,
+		ContentType: contentType, Component: component, Properties: EncodeBag(m.Properties),
+		At: at, Received: arrived, Payload: m.Payload,
+	}.Record(topic), nil
 }
 
 // Size is what counts towards MaxBytes.

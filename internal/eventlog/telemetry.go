@@ -22,10 +22,9 @@ type TelemetryEvent struct {
 	Payload                            []byte    // untouched; the record aliases it
 }
 
-// TelemetryRecord is the event as a record of the telemetry topic, the same to
-// its readers as one of the MQTT gateway, which builds its own without
-// allocations.
-func (l *Log) TelemetryRecord(e TelemetryEvent) *kgo.Record {
+// Record is the event as a record of the topic of that name, the same to its
+// readers as one of the MQTT gateway, which builds its own without allocations.
+func (e TelemetryEvent) Record(topic string) *kgo.Record {
 	headers := append(make([]kgo.RecordHeader, 0, 8),
 		kgo.RecordHeader{Key: HeaderSpecVersion, Value: SpecVersion},
 		kgo.RecordHeader{Key: HeaderID, Value: []byte(e.ID)},
@@ -41,6 +40,6 @@ func (l *Log) TelemetryRecord(e TelemetryEvent) *kgo.Record {
 		}
 	}
 	return &kgo.Record{
-		Topic: l.Name(Telemetry), Key: Key(e.Tenant, e.Device), Value: e.Payload, Headers: headers, Timestamp: e.Received,
+		Topic: topic, Key: Key(e.Tenant, e.Device), Value: e.Payload, Headers: headers, Timestamp: e.Received,
 	}
 }

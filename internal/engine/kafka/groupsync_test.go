@@ -34,6 +34,9 @@ func TestNoAcknowledgementBeforeTheDisk(t *testing.T) {
 	require.NoError(t, client.ProduceSync(t.Context(), &kgo.Record{Topic: "t", Value: []byte("1")}).FirstErr())
 	// Somebody makes a pass that does not end.
 	broker.disk.mu.Lock()
+	for broker.disk.busy {
+		broker.disk.change.Wait()
+	}
 	broker.disk.busy = true
 	asked := broker.disk.asked
 	broker.disk.mu.Unlock()
