@@ -79,10 +79,12 @@ generate: $(GENERATORS) ## make the code and the OpenAPI document from proto/ an
 engines: ## fetch what the embedded engines need into your cache (once)
 	@deploy/engines.sh
 
-SDK := cmd/fleetlog/testdata/azure-node
-sdks: $(SDK)/node_modules/.package-lock.json ## install the device SDKs that the end-to-end tests use
-$(SDK)/node_modules/.package-lock.json: $(SDK)/package-lock.json
-	npm --prefix $(SDK) ci --no-audit --no-fund --loglevel=error
+SDKS := azure-node mqtt-node
+sdks: $(SDKS:%=cmd/fleetlog/testdata/%/node_modules/.package-lock.json) ## install the device SDKs and clients that the end-to-end tests use
+	@command -v mosquitto_pub >/dev/null || { [ $$(id -u) = 0 ] || sudo=sudo; $${sudo:-} apt-get install -y mosquitto-clients; } \
+		|| { echo "install Mosquitto's clients (Debian: mosquitto-clients), the tests use mosquitto_pub"; exit 1; }
+cmd/fleetlog/testdata/%/node_modules/.package-lock.json: cmd/fleetlog/testdata/%/package-lock.json
+	npm --prefix cmd/fleetlog/testdata/$* ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 kafka: ## run Apache Kafka on 127.0.0.1:9092 in the foreground; PORT=n for another port
