@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"net"
@@ -12,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eclipse/paho.golang/paho"
 	"github.com/fleetlog/fleetlog/internal/sas"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -86,6 +89,38 @@ func TestMQTT5Clients(t *testing.T) {
 		`{"temperature":20.5}`: sent, `{"temperature":21.5}`: sent, `{"after":true}`: "",
 		`{"version":"311"}`: "", `{"version":"5"}`: "$.ct=application%2Fjson&room=hall%202",
 	}, bags)
+
+	t.Run("farewells through TLS", func(t *testing.T) {
+		goodbyes := make(chan byte, 2)
+		older := p.connectPaho(t, "paho-1", goodbyes)
+		newer := p.connectPaho(t, "paho-1", goodbyes)
+		require.EqualValues(t, 0x8E, <-goodbyes, "session taken over")
+		<-older.Done()
+		require.Less(t, p.terminate(), 10*time.Second)
+		require.EqualValues(t, 0x8B, <-goodbyes, "server shutting down")
+		<-newer.Done()
+	})
+}
+
+// connectPaho lets a device in with Eclipse Paho for Go; the codes with which the
+// gateway disconnects it go to goodbyes.
+func (p *process) connectPaho(t *testing.T, id string, goodbyes chan<- byte) *paho.Client {
+	t.Helper()
+	ca, err := os.ReadFile(filepath.Join(p.dir, "tls", "ca.pem"))
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(ca))
+	conn, err := tls.Dial("tcp", p.at.MQTTS, &tls.Config{RootCAs: roots, ServerName: "localhost"})
+	require.NoError(t, err)
+	key, err := base64.StdEncoding.DecodeString(p.deviceKey(id))
+	require.NoError(t, err)
+	client := paho.NewClient(paho.ClientConfig{Conn: conn, ClientID: id, OnServerDisconnect: func(d *paho.Disconnect) { goodbyes <- d.ReasonCode }})
+	_, err = client.Connect(t.Context(), &paho.Connect{
+		ClientID: id, KeepAlive: 60, CleanStart: true, UsernameFlag: true, Username: "localhost/" + id + "/?api-version=2021-04-12",
+		PasswordFlag: true, Password: []byte(sas.Sign("localhost/devices/"+id, key, time.Now().Add(time.Hour), "")),
+	})
+	require.NoError(t, err)
+	return client
 }
 
 // telemetryBags reads n records: their property bags by payload.
