@@ -79,11 +79,12 @@ generate: $(GENERATORS) ## make the code and the OpenAPI document from proto/ an
 engines: ## fetch what the embedded engines need into your cache (once)
 	@deploy/engines.sh
 
-NODE_SDK := cmd/fleetlog/testdata/azure-node
+NODE_CLIENTS := azure-node mqtt-node
 PYTHON_SDK := cmd/fleetlog/testdata/azure-python
-sdks: $(NODE_SDK)/node_modules/.package-lock.json $(PYTHON_SDK)/site/.stamp ## install the device SDKs that the end-to-end tests use
-$(NODE_SDK)/node_modules/.package-lock.json: $(NODE_SDK)/package-lock.json
-	npm --prefix $(NODE_SDK) ci --no-audit --no-fund --loglevel=error
+sdks: $(NODE_CLIENTS:%=cmd/fleetlog/testdata/%/node_modules/.package-lock.json) $(PYTHON_SDK)/site/.stamp ## install the device SDKs and clients that the end-to-end tests use
+	@command -v mosquitto_pub >/dev/null || { $(call apt,mosquitto-clients); }
+cmd/fleetlog/testdata/%/node_modules/.package-lock.json: cmd/fleetlog/testdata/%/package-lock.json
+	npm --prefix cmd/fleetlog/testdata/$* ci --no-audit --no-fund --loglevel=error
 	@touch $@
 $(PYTHON_SDK)/site/.stamp: $(PYTHON_SDK)/requirements.txt
 	@python3 -m pip --version >/dev/null 2>&1 || { $(call apt,python3 python3-pip); }
