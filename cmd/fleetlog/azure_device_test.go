@@ -26,7 +26,6 @@ type azureDevice struct {
 	says  chan map[string]any
 	tell  io.WriteCloser
 	ended chan error
-	told  bool // to quit
 }
 
 // sdk is one of Azure's device SDKs.
