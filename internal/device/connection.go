@@ -34,6 +34,7 @@ func connect(i *eventsv1.Identity, ev *eventsv1.DeviceEvent, c *eventsv1.DeviceC
 	i.Connection = &eventsv1.Connection{
 		Connected: true, Id: c.GetConnection(), Node: c.GetNode(), Protocol: c.GetProtocol(),
 		Since: ev.GetTime(), DesiredDelivered: i.GetConnection().GetDesiredDelivered(),
+		Devicebound: i.GetConnection().GetDevicebound() && !c.GetCleanSession(),
 	}
 	if c.GetModelId() != "" && c.GetModelId() != i.GetTwin().GetModelId() {
 		i.Twin = copyTwin(i.GetTwin())
@@ -49,6 +50,7 @@ func disconnect(i *eventsv1.Identity, ev *eventsv1.DeviceEvent, c *eventsv1.Devi
 	i.Connection = &eventsv1.Connection{
 		Id: now.GetId(), Node: now.GetNode(), Protocol: now.GetProtocol(), Since: ev.GetTime(),
 		DesiredDelivered: max(now.GetDesiredDelivered(), c.GetDesiredDelivered()),
+		Devicebound:      c.GetDevicebound(),
 	}
 	return nil
 }

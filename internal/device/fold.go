@@ -48,6 +48,9 @@ func change(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, outcome *event
 		return registerModule(next, ev.GetModule())
 	case *eventsv1.DeviceEvent_ModuleDeleted:
 		return removeModule(next, ev.GetModule())
+	case *eventsv1.DeviceEvent_ParentAssigned:
+		next.Parent = c.ParentAssigned.GetParent()
+		return nil
 	default:
 		identity := own(next, ev.GetModule())
 		if identity == nil {
@@ -98,6 +101,7 @@ func shallow(s *eventsv1.DeviceState) *eventsv1.DeviceState {
 		Provisioned: s.GetProvisioned(), Organizations: s.GetOrganizations(),
 		RegisteredAt: s.GetRegisteredAt(), UpdatedAt: s.GetUpdatedAt(),
 		Revision: s.GetRevision(), Self: s.GetSelf(), Modules: s.GetModules(),
+		Parent: s.GetParent(),
 	}
 }
 
@@ -185,6 +189,8 @@ func Validate(ev *eventsv1.DeviceEvent) error {
 		return nil
 	case *eventsv1.DeviceEvent_ModuleRegistered, *eventsv1.DeviceEvent_ModuleDeleted:
 		return ValidateModuleID(ev.GetModule())
+	case *eventsv1.DeviceEvent_ParentAssigned:
+		return validateParent(ev.GetDevice(), c.ParentAssigned.GetParent())
 	default:
 		if ev.GetModule() != "" {
 			if err := ValidateModuleID(ev.GetModule()); err != nil {

@@ -185,6 +185,7 @@ type DeviceEvent struct {
 	//	*DeviceEvent_MessageLocked
 	//	*DeviceEvent_MessageSettled
 	//	*DeviceEvent_MessagesPurged
+	//	*DeviceEvent_ParentAssigned
 	Change        isDeviceEvent_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -420,6 +421,15 @@ func (x *DeviceEvent) GetMessagesPurged() *MessagesPurged {
 	return nil
 }
 
+func (x *DeviceEvent) GetParentAssigned() *ParentAssigned {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_ParentAssigned); ok {
+			return x.ParentAssigned
+		}
+	}
+	return nil
+}
+
 type isDeviceEvent_Change interface {
 	isDeviceEvent_Change()
 }
@@ -488,6 +498,10 @@ type DeviceEvent_MessagesPurged struct {
 	MessagesPurged *MessagesPurged `protobuf:"bytes,42,opt,name=messages_purged,json=messagesPurged,proto3,oneof"`
 }
 
+type DeviceEvent_ParentAssigned struct {
+	ParentAssigned *ParentAssigned `protobuf:"bytes,43,opt,name=parent_assigned,json=parentAssigned,proto3,oneof"`
+}
+
 func (*DeviceEvent_Registered) isDeviceEvent_Change() {}
 
 func (*DeviceEvent_Updated) isDeviceEvent_Change() {}
@@ -519,6 +533,8 @@ func (*DeviceEvent_MessageLocked) isDeviceEvent_Change() {}
 func (*DeviceEvent_MessageSettled) isDeviceEvent_Change() {}
 
 func (*DeviceEvent_MessagesPurged) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_ParentAssigned) isDeviceEvent_Change() {}
 
 // Actor names the principal behind an event and the request it came in.
 type Actor struct {
@@ -954,7 +970,9 @@ type DeviceConnected struct {
 	// For example `mqtt`, `mqtt5`, `mqtt-websocket`.
 	Protocol string `protobuf:"bytes,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	// Model the device announced; empty keeps the one known (FEATURES.md MQTT-03).
-	ModelId       string `protobuf:"bytes,4,opt,name=model_id,json=modelId,proto3" json:"model_id,omitempty"`
+	ModelId string `protobuf:"bytes,4,opt,name=model_id,json=modelId,proto3" json:"model_id,omitempty"`
+	// Whether what the session before kept is forgotten (MQTT 3.1.1 §3.1.2.4).
+	CleanSession  bool `protobuf:"varint,5,opt,name=clean_session,json=cleanSession,proto3" json:"clean_session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1017,6 +1035,13 @@ func (x *DeviceConnected) GetModelId() string {
 	return ""
 }
 
+func (x *DeviceConnected) GetCleanSession() bool {
+	if x != nil {
+		return x.CleanSession
+	}
+	return false
+}
+
 // DeviceDisconnected ends a connection. It is refused when another connection
 // has already taken its place.
 type DeviceDisconnected struct {
@@ -1026,8 +1051,11 @@ type DeviceDisconnected struct {
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Version of the desired properties the device was given last over it.
 	DesiredDelivered uint64 `protobuf:"varint,3,opt,name=desired_delivered,json=desiredDelivered,proto3" json:"desired_delivered,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Whether the session keeps a subscription of cloud-to-device messages with
+	// QoS 1 (FEATURES.md MQTT-09).
+	Devicebound   bool `protobuf:"varint,4,opt,name=devicebound,proto3" json:"devicebound,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeviceDisconnected) Reset() {
@@ -1079,6 +1107,13 @@ func (x *DeviceDisconnected) GetDesiredDelivered() uint64 {
 		return x.DesiredDelivered
 	}
 	return 0
+}
+
+func (x *DeviceDisconnected) GetDevicebound() bool {
+	if x != nil {
+		return x.Devicebound
+	}
+	return false
 }
 
 // PropertiesDesired changes the desired section of a twin.
@@ -1691,6 +1726,52 @@ func (*MessagesPurged) Descriptor() ([]byte, []int) {
 	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{20}
 }
 
+// ParentAssigned attaches the device to the gateway that may publish for it.
+type ParentAssigned struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the gateway, a device of the same tenant; empty detaches.
+	Parent        string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ParentAssigned) Reset() {
+	*x = ParentAssigned{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ParentAssigned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ParentAssigned) ProtoMessage() {}
+
+func (x *ParentAssigned) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ParentAssigned.ProtoReflect.Descriptor instead.
+func (*ParentAssigned) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ParentAssigned) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
 // DeviceState is a device as the fold of its events.
 type DeviceState struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -1713,14 +1794,16 @@ type DeviceState struct {
 	// The device's own identity.
 	Self *Identity `protobuf:"bytes,31,opt,name=self,proto3" json:"self,omitempty"`
 	// Its modules, in order of their names.
-	Modules       []*Identity `protobuf:"bytes,32,rep,name=modules,proto3" json:"modules,omitempty"`
+	Modules []*Identity `protobuf:"bytes,32,rep,name=modules,proto3" json:"modules,omitempty"`
+	// Device that may publish for this one as its gateway; empty for none.
+	Parent        string `protobuf:"bytes,36,opt,name=parent,proto3" json:"parent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeviceState) Reset() {
 	*x = DeviceState{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[21]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1732,7 +1815,7 @@ func (x *DeviceState) String() string {
 func (*DeviceState) ProtoMessage() {}
 
 func (x *DeviceState) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[21]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1745,7 +1828,7 @@ func (x *DeviceState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceState.ProtoReflect.Descriptor instead.
 func (*DeviceState) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{21}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeviceState) GetTenant() string {
@@ -1853,6 +1936,13 @@ func (x *DeviceState) GetModules() []*Identity {
 	return nil
 }
 
+func (x *DeviceState) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
 // Identity is what has a connection, a twin and a queue of its own: a device, or
 // a module of one.
 type Identity struct {
@@ -1873,7 +1963,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[22]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1885,7 +1975,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[22]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1898,7 +1988,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{22}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Identity) GetModule() string {
@@ -1954,13 +2044,15 @@ type Connection struct {
 	Since *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
 	// Version of the desired properties the device is known to have been given.
 	DesiredDelivered uint64 `protobuf:"varint,6,opt,name=desired_delivered,json=desiredDelivered,proto3" json:"desired_delivered,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Whether the session keeps a subscription of cloud-to-device messages with QoS 1.
+	Devicebound   bool `protobuf:"varint,7,opt,name=devicebound,proto3" json:"devicebound,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[23]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1972,7 +2064,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[23]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1985,7 +2077,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{23}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Connection) GetConnected() bool {
@@ -2030,6 +2122,13 @@ func (x *Connection) GetDesiredDelivered() uint64 {
 	return 0
 }
 
+func (x *Connection) GetDevicebound() bool {
+	if x != nil {
+		return x.Devicebound
+	}
+	return false
+}
+
 // Twin holds an identity's properties. The sections are JSON objects with sorted
 // keys, without spaces and without `$version`; empty means `{}`.
 type Twin struct {
@@ -2047,7 +2146,7 @@ type Twin struct {
 
 func (x *Twin) Reset() {
 	*x = Twin{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2059,7 +2158,7 @@ func (x *Twin) String() string {
 func (*Twin) ProtoMessage() {}
 
 func (x *Twin) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2072,7 +2171,7 @@ func (x *Twin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Twin.ProtoReflect.Descriptor instead.
 func (*Twin) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{24}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Twin) GetDesired() []byte {
@@ -2138,7 +2237,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2150,7 +2249,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2163,7 +2262,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{25}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Command) GetId() string {
@@ -2220,7 +2319,7 @@ type CloudMessage struct {
 
 func (x *CloudMessage) Reset() {
 	*x = CloudMessage{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2232,7 +2331,7 @@ func (x *CloudMessage) String() string {
 func (*CloudMessage) ProtoMessage() {}
 
 func (x *CloudMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2245,7 +2344,7 @@ func (x *CloudMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloudMessage.ProtoReflect.Descriptor instead.
 func (*CloudMessage) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{26}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CloudMessage) GetId() string {
@@ -2312,7 +2411,7 @@ type DeviceSnapshot struct {
 
 func (x *DeviceSnapshot) Reset() {
 	*x = DeviceSnapshot{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2324,7 +2423,7 @@ func (x *DeviceSnapshot) String() string {
 func (*DeviceSnapshot) ProtoMessage() {}
 
 func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2337,7 +2436,7 @@ func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceSnapshot.ProtoReflect.Descriptor instead.
 func (*DeviceSnapshot) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{27}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DeviceSnapshot) GetState() *DeviceState {
@@ -2374,7 +2473,7 @@ type CommandResult struct {
 
 func (x *CommandResult) Reset() {
 	*x = CommandResult{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2386,7 +2485,7 @@ func (x *CommandResult) String() string {
 func (*CommandResult) ProtoMessage() {}
 
 func (x *CommandResult) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2399,7 +2498,7 @@ func (x *CommandResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandResult.ProtoReflect.Descriptor instead.
 func (*CommandResult) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{28}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CommandResult) GetCommand() string {
@@ -2439,7 +2538,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2451,7 +2550,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2464,7 +2563,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{29}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Outcome) GetEventId() string {
@@ -2506,7 +2605,7 @@ type Rejection struct {
 
 func (x *Rejection) Reset() {
 	*x = Rejection{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2518,7 +2617,7 @@ func (x *Rejection) String() string {
 func (*Rejection) ProtoMessage() {}
 
 func (x *Rejection) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2531,7 +2630,7 @@ func (x *Rejection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejection.ProtoReflect.Descriptor instead.
 func (*Rejection) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{30}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Rejection) GetReason() RejectionReason {
@@ -2552,7 +2651,7 @@ var File_fleetlog_events_v1_device_proto protoreflect.FileDescriptor
 
 const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\n" +
-	"\x1ffleetlog/events/v1/device.proto\x12\x12fleetlog.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\v\n" +
+	"\x1ffleetlog/events/v1/device.proto\x12\x12fleetlog.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\f\n" +
 	"\vDeviceEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x16\n" +
@@ -2579,7 +2678,8 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x10message_enqueued\x18' \x01(\v2#.fleetlog.events.v1.MessageEnqueuedH\x00R\x0fmessageEnqueued\x12J\n" +
 	"\x0emessage_locked\x18( \x01(\v2!.fleetlog.events.v1.MessageLockedH\x00R\rmessageLocked\x12M\n" +
 	"\x0fmessage_settled\x18) \x01(\v2\".fleetlog.events.v1.MessageSettledH\x00R\x0emessageSettled\x12M\n" +
-	"\x0fmessages_purged\x18* \x01(\v2\".fleetlog.events.v1.MessagesPurgedH\x00R\x0emessagesPurgedB\b\n" +
+	"\x0fmessages_purged\x18* \x01(\v2\".fleetlog.events.v1.MessagesPurgedH\x00R\x0emessagesPurged\x12M\n" +
+	"\x0fparent_assigned\x18+ \x01(\v2\".fleetlog.events.v1.ParentAssignedH\x00R\x0eparentAssignedB\b\n" +
 	"\x06change\"D\n" +
 	"\x05Actor\x12\x1c\n" +
 	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12\x1d\n" +
@@ -2613,20 +2713,22 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\"\x0f\n" +
 	"\rDeviceDeleted\"\x12\n" +
 	"\x10ModuleRegistered\"\x0f\n" +
-	"\rModuleDeleted\"|\n" +
+	"\rModuleDeleted\"\xa1\x01\n" +
 	"\x0fDeviceConnected\x12\x1e\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\tR\n" +
 	"connection\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1a\n" +
 	"\bprotocol\x18\x03 \x01(\tR\bprotocol\x12\x19\n" +
-	"\bmodel_id\x18\x04 \x01(\tR\amodelId\"y\n" +
+	"\bmodel_id\x18\x04 \x01(\tR\amodelId\x12#\n" +
+	"\rclean_session\x18\x05 \x01(\bR\fcleanSession\"\x9b\x01\n" +
 	"\x12DeviceDisconnected\x12\x1e\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\tR\n" +
 	"connection\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12+\n" +
-	"\x11desired_delivered\x18\x03 \x01(\x04R\x10desiredDelivered\"C\n" +
+	"\x11desired_delivered\x18\x03 \x01(\x04R\x10desiredDelivered\x12 \n" +
+	"\vdevicebound\x18\x04 \x01(\bR\vdevicebound\"C\n" +
 	"\x11PropertiesDesired\x12\x14\n" +
 	"\x05patch\x18\x01 \x01(\fR\x05patch\x12\x18\n" +
 	"\areplace\x18\x02 \x01(\bR\areplace\"*\n" +
@@ -2671,7 +2773,9 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\n" +
 	"settlement\x18\x03 \x01(\x0e2\x1e.fleetlog.events.v1.SettlementR\n" +
 	"settlement\"\x10\n" +
-	"\x0eMessagesPurged\"\xb2\x04\n" +
+	"\x0eMessagesPurged\"(\n" +
+	"\x0eParentAssigned\x12\x16\n" +
+	"\x06parent\x18\x01 \x01(\tR\x06parent\"\xca\x04\n" +
 	"\vDeviceState\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x18\n" +
@@ -2689,7 +2793,8 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"updated_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x1a\n" +
 	"\brevision\x18\x1e \x01(\x04R\brevision\x120\n" +
 	"\x04self\x18\x1f \x01(\v2\x1c.fleetlog.events.v1.IdentityR\x04self\x126\n" +
-	"\amodules\x18  \x03(\v2\x1c.fleetlog.events.v1.IdentityR\amodules\"\xb0\x02\n" +
+	"\amodules\x18  \x03(\v2\x1c.fleetlog.events.v1.IdentityR\amodules\x12\x16\n" +
+	"\x06parent\x18$ \x01(\tR\x06parent\"\xb0\x02\n" +
 	"\bIdentity\x12\x16\n" +
 	"\x06module\x18\x01 \x01(\tR\x06module\x12>\n" +
 	"\n" +
@@ -2698,7 +2803,7 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x04twin\x18\x03 \x01(\v2\x18.fleetlog.events.v1.TwinR\x04twin\x127\n" +
 	"\bcommands\x18\x04 \x03(\v2\x1b.fleetlog.events.v1.CommandR\bcommands\x12<\n" +
 	"\bmessages\x18\x05 \x03(\v2 .fleetlog.events.v1.CloudMessageR\bmessages\x12'\n" +
-	"\x0fmessages_queued\x18\x06 \x01(\x04R\x0emessagesQueued\"\xc9\x01\n" +
+	"\x0fmessages_queued\x18\x06 \x01(\x04R\x0emessagesQueued\"\xeb\x01\n" +
 	"\n" +
 	"Connection\x12\x1c\n" +
 	"\tconnected\x18\x01 \x01(\bR\tconnected\x12\x0e\n" +
@@ -2706,7 +2811,8 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x12\x1a\n" +
 	"\bprotocol\x18\x04 \x01(\tR\bprotocol\x120\n" +
 	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12+\n" +
-	"\x11desired_delivered\x18\x06 \x01(\x04R\x10desiredDelivered\"\xa3\x02\n" +
+	"\x11desired_delivered\x18\x06 \x01(\x04R\x10desiredDelivered\x12 \n" +
+	"\vdevicebound\x18\a \x01(\bR\vdevicebound\"\xa3\x02\n" +
 	"\x04Twin\x12\x18\n" +
 	"\adesired\x18\x01 \x01(\fR\adesired\x12'\n" +
 	"\x0fdesired_version\x18\x02 \x01(\x04R\x0edesiredVersion\x12\x1a\n" +
@@ -2777,7 +2883,7 @@ func file_fleetlog_events_v1_device_proto_rawDescGZIP() []byte {
 }
 
 var file_fleetlog_events_v1_device_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_fleetlog_events_v1_device_proto_goTypes = []any{
 	(Settlement)(0),               // 0: fleetlog.events.v1.Settlement
 	(RejectionReason)(0),          // 1: fleetlog.events.v1.RejectionReason
@@ -2802,20 +2908,21 @@ var file_fleetlog_events_v1_device_proto_goTypes = []any{
 	(*MessageLocked)(nil),         // 20: fleetlog.events.v1.MessageLocked
 	(*MessageSettled)(nil),        // 21: fleetlog.events.v1.MessageSettled
 	(*MessagesPurged)(nil),        // 22: fleetlog.events.v1.MessagesPurged
-	(*DeviceState)(nil),           // 23: fleetlog.events.v1.DeviceState
-	(*Identity)(nil),              // 24: fleetlog.events.v1.Identity
-	(*Connection)(nil),            // 25: fleetlog.events.v1.Connection
-	(*Twin)(nil),                  // 26: fleetlog.events.v1.Twin
-	(*Command)(nil),               // 27: fleetlog.events.v1.Command
-	(*CloudMessage)(nil),          // 28: fleetlog.events.v1.CloudMessage
-	(*DeviceSnapshot)(nil),        // 29: fleetlog.events.v1.DeviceSnapshot
-	(*CommandResult)(nil),         // 30: fleetlog.events.v1.CommandResult
-	(*Outcome)(nil),               // 31: fleetlog.events.v1.Outcome
-	(*Rejection)(nil),             // 32: fleetlog.events.v1.Rejection
-	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(*ParentAssigned)(nil),        // 23: fleetlog.events.v1.ParentAssigned
+	(*DeviceState)(nil),           // 24: fleetlog.events.v1.DeviceState
+	(*Identity)(nil),              // 25: fleetlog.events.v1.Identity
+	(*Connection)(nil),            // 26: fleetlog.events.v1.Connection
+	(*Twin)(nil),                  // 27: fleetlog.events.v1.Twin
+	(*Command)(nil),               // 28: fleetlog.events.v1.Command
+	(*CloudMessage)(nil),          // 29: fleetlog.events.v1.CloudMessage
+	(*DeviceSnapshot)(nil),        // 30: fleetlog.events.v1.DeviceSnapshot
+	(*CommandResult)(nil),         // 31: fleetlog.events.v1.CommandResult
+	(*Outcome)(nil),               // 32: fleetlog.events.v1.Outcome
+	(*Rejection)(nil),             // 33: fleetlog.events.v1.Rejection
+	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
 }
 var file_fleetlog_events_v1_device_proto_depIdxs = []int32{
-	33, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
+	34, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
 	3,  // 1: fleetlog.events.v1.DeviceEvent.actor:type_name -> fleetlog.events.v1.Actor
 	4,  // 2: fleetlog.events.v1.DeviceEvent.precondition:type_name -> fleetlog.events.v1.Precondition
 	5,  // 3: fleetlog.events.v1.DeviceEvent.registered:type_name -> fleetlog.events.v1.DeviceRegistered
@@ -2834,41 +2941,42 @@ var file_fleetlog_events_v1_device_proto_depIdxs = []int32{
 	20, // 16: fleetlog.events.v1.DeviceEvent.message_locked:type_name -> fleetlog.events.v1.MessageLocked
 	21, // 17: fleetlog.events.v1.DeviceEvent.message_settled:type_name -> fleetlog.events.v1.MessageSettled
 	22, // 18: fleetlog.events.v1.DeviceEvent.messages_purged:type_name -> fleetlog.events.v1.MessagesPurged
-	7,  // 19: fleetlog.events.v1.DeviceUpdated.organizations:type_name -> fleetlog.events.v1.Organizations
-	33, // 20: fleetlog.events.v1.CommandRequested.connect_by:type_name -> google.protobuf.Timestamp
-	33, // 21: fleetlog.events.v1.CommandRequested.deadline:type_name -> google.protobuf.Timestamp
-	19, // 22: fleetlog.events.v1.MessageEnqueued.properties:type_name -> fleetlog.events.v1.MessageProperty
-	33, // 23: fleetlog.events.v1.MessageEnqueued.expires:type_name -> google.protobuf.Timestamp
-	33, // 24: fleetlog.events.v1.MessageLocked.until:type_name -> google.protobuf.Timestamp
-	0,  // 25: fleetlog.events.v1.MessageSettled.settlement:type_name -> fleetlog.events.v1.Settlement
-	33, // 26: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
-	33, // 27: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
-	24, // 28: fleetlog.events.v1.DeviceState.self:type_name -> fleetlog.events.v1.Identity
-	24, // 29: fleetlog.events.v1.DeviceState.modules:type_name -> fleetlog.events.v1.Identity
-	25, // 30: fleetlog.events.v1.Identity.connection:type_name -> fleetlog.events.v1.Connection
-	26, // 31: fleetlog.events.v1.Identity.twin:type_name -> fleetlog.events.v1.Twin
-	27, // 32: fleetlog.events.v1.Identity.commands:type_name -> fleetlog.events.v1.Command
-	28, // 33: fleetlog.events.v1.Identity.messages:type_name -> fleetlog.events.v1.CloudMessage
-	33, // 34: fleetlog.events.v1.Connection.since:type_name -> google.protobuf.Timestamp
-	33, // 35: fleetlog.events.v1.Twin.desired_at:type_name -> google.protobuf.Timestamp
-	33, // 36: fleetlog.events.v1.Twin.reported_at:type_name -> google.protobuf.Timestamp
-	33, // 37: fleetlog.events.v1.Command.connect_by:type_name -> google.protobuf.Timestamp
-	33, // 38: fleetlog.events.v1.Command.deadline:type_name -> google.protobuf.Timestamp
-	18, // 39: fleetlog.events.v1.CloudMessage.message:type_name -> fleetlog.events.v1.MessageEnqueued
-	33, // 40: fleetlog.events.v1.CloudMessage.enqueued_at:type_name -> google.protobuf.Timestamp
-	33, // 41: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
-	23, // 42: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
-	31, // 43: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
-	16, // 44: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
-	33, // 45: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
-	32, // 46: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
-	30, // 47: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
-	1,  // 48: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
-	49, // [49:49] is the sub-list for method output_type
-	49, // [49:49] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	23, // 19: fleetlog.events.v1.DeviceEvent.parent_assigned:type_name -> fleetlog.events.v1.ParentAssigned
+	7,  // 20: fleetlog.events.v1.DeviceUpdated.organizations:type_name -> fleetlog.events.v1.Organizations
+	34, // 21: fleetlog.events.v1.CommandRequested.connect_by:type_name -> google.protobuf.Timestamp
+	34, // 22: fleetlog.events.v1.CommandRequested.deadline:type_name -> google.protobuf.Timestamp
+	19, // 23: fleetlog.events.v1.MessageEnqueued.properties:type_name -> fleetlog.events.v1.MessageProperty
+	34, // 24: fleetlog.events.v1.MessageEnqueued.expires:type_name -> google.protobuf.Timestamp
+	34, // 25: fleetlog.events.v1.MessageLocked.until:type_name -> google.protobuf.Timestamp
+	0,  // 26: fleetlog.events.v1.MessageSettled.settlement:type_name -> fleetlog.events.v1.Settlement
+	34, // 27: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
+	34, // 28: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
+	25, // 29: fleetlog.events.v1.DeviceState.self:type_name -> fleetlog.events.v1.Identity
+	25, // 30: fleetlog.events.v1.DeviceState.modules:type_name -> fleetlog.events.v1.Identity
+	26, // 31: fleetlog.events.v1.Identity.connection:type_name -> fleetlog.events.v1.Connection
+	27, // 32: fleetlog.events.v1.Identity.twin:type_name -> fleetlog.events.v1.Twin
+	28, // 33: fleetlog.events.v1.Identity.commands:type_name -> fleetlog.events.v1.Command
+	29, // 34: fleetlog.events.v1.Identity.messages:type_name -> fleetlog.events.v1.CloudMessage
+	34, // 35: fleetlog.events.v1.Connection.since:type_name -> google.protobuf.Timestamp
+	34, // 36: fleetlog.events.v1.Twin.desired_at:type_name -> google.protobuf.Timestamp
+	34, // 37: fleetlog.events.v1.Twin.reported_at:type_name -> google.protobuf.Timestamp
+	34, // 38: fleetlog.events.v1.Command.connect_by:type_name -> google.protobuf.Timestamp
+	34, // 39: fleetlog.events.v1.Command.deadline:type_name -> google.protobuf.Timestamp
+	18, // 40: fleetlog.events.v1.CloudMessage.message:type_name -> fleetlog.events.v1.MessageEnqueued
+	34, // 41: fleetlog.events.v1.CloudMessage.enqueued_at:type_name -> google.protobuf.Timestamp
+	34, // 42: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
+	24, // 43: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
+	32, // 44: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
+	16, // 45: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
+	34, // 46: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
+	33, // 47: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
+	31, // 48: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
+	1,  // 49: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
+	50, // [50:50] is the sub-list for method output_type
+	50, // [50:50] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_events_v1_device_proto_init() }
@@ -2893,6 +3001,7 @@ func file_fleetlog_events_v1_device_proto_init() {
 		(*DeviceEvent_MessageLocked)(nil),
 		(*DeviceEvent_MessageSettled)(nil),
 		(*DeviceEvent_MessagesPurged)(nil),
+		(*DeviceEvent_ParentAssigned)(nil),
 	}
 	file_fleetlog_events_v1_device_proto_msgTypes[2].OneofWrappers = []any{}
 	file_fleetlog_events_v1_device_proto_msgTypes[4].OneofWrappers = []any{}
@@ -2903,7 +3012,7 @@ func file_fleetlog_events_v1_device_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_events_v1_device_proto_rawDesc), len(file_fleetlog_events_v1_device_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   31,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
