@@ -69,8 +69,9 @@ func (r *Registry) Run(ctx context.Context) error {
 	defer sweeping.Wait()
 	sweeping.Go(func() { r.sweep(ctx) })
 	return r.log.Follow(ctx, eventlog.DeviceState, r.apply, func() {
-		r.ready.Store(true)
-		close(r.caughtUp)
+		if !r.ready.Swap(true) {
+			close(r.caughtUp)
+		}
 		r.logger.Info("device registry has caught up", "devices", r.len())
 	})
 }
