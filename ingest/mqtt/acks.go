@@ -30,6 +30,8 @@ type outbox struct {
 	spare    []byte
 	writing  bool // handed to a flusher, or being written by its own goroutine
 	failed   bool
+	over     bool           // the last packet is queued
+	patience *time.Timer    // runs while the last packet is on its way
 	writers  sync.WaitGroup // counts while writing
 }
 
@@ -45,9 +47,14 @@ func (c *connection) acknowledge(packetID uint16) {
 func (o *outbox) send(packet ...byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.failed {
+	if o.failed || o.over {
 		return true
 	}
+	return o.queue(packet)
+}
+
+// queue is send for who holds the lock.
+func (o *outbox) queue(packet []byte) bool {
 	if len(o.gathered)+len(packet) > maxUnread {
 		return false
 	}

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -28,6 +29,16 @@ type connection struct {
 	keepAlive      time.Duration // 0: none asked for
 	expires        time.Time     // when the SAS token does
 	deadline       time.Time     // the read deadline in force
+	// What version, and what the device asked for or was granted in it.
+	version        byte          // mqtt311 or mqtt5
+	quiet          bool          // it wants no reason strings
+	cleanStart     bool          // it wants no session of before
+	sessionPresent bool          // it got one
+	receiveMaximum uint16        // QoS 1 messages it takes without an answer
+	maxPacket      uint32        // bytes it takes in one packet; 0: no bound
+	sessionExpiry  time.Duration // how long its session outlives the connection
+	greeted        atomic.Bool   // its CONNACK is queued
+	aliases        []string      // topics by alias, nil until the first
 
 	// What the device's records have in common.
 	id, key, source []byte
@@ -50,7 +61,8 @@ func (c *connection) serve(ctx context.Context) error {
 		return err
 	}
 	c.gateway.admit(c)
-	c.out.send(packets.Connack<<4, 2, 0, 0)
+	c.out.send(c.connack()...)
+	c.greeted.Store(true)
 	for {
 		fresh := !c.reader.buffered()
 		first, body, err := c.reader.next()
@@ -64,18 +76,6 @@ func (c *connection) serve(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-// finish closes the socket: after a graceful ending once all that is under way
-// is answered, else at once. Either way it returns only when nothing of the
-// connection is left with the log, or ctx ends.
-func (c *connection) finish(ctx context.Context, why *ending) {
-	if !why.graceful {
-		_ = c.conn.Close()
-	}
-	_ = c.window.Acquire(ctx, c.gateway.cfg.Inflight)
-	c.out.drained()
-	_ = c.conn.Close()
 }
 
 var scratchPackets = sync.Pool{New: func() any { return new(packets.Packet) }}
@@ -101,7 +101,7 @@ func (c *connection) packet(ctx context.Context, first byte, body []byte) error 
 	case packets.Unsubscribe:
 		return c.answerUnsubscribe(body)
 	case packets.Disconnect:
-		return endDisconnected
+		return c.disconnected(body)
 	default:
 		return because(endMalformed, errUnexpectedPacket)
 	}
@@ -113,12 +113,27 @@ func (c *connection) handlePublish(ctx context.Context, pk *packets.Packet, body
 	if pk.FixedHeader.Qos > 1 {
 		return endQoS2
 	}
-	pk.ProtocolVersion, pk.PacketID = mqtt311, 0
+	pk.ProtocolVersion, pk.PacketID = mqtt311, 0 // takeMessage sees to MQTT 5's properties
 	if err := pk.PublishDecode(body); err != nil {
 		return because(endMalformed, err)
 	}
 	if pk.FixedHeader.Qos == 1 && pk.PacketID == 0 {
 		return because(endMalformed, packets.ErrProtocolViolationNoPacketID)
+	}
+	if err := c.takeMessage(ctx, pk); err != nil {
+		return c.refuseMessage(ctx, pk, err)
+	}
+	return nil
+}
+
+func (c *connection) takeMessage(ctx context.Context, pk *packets.Packet) error {
+	if c.version == mqtt5 {
+		if err := c.takeProperties(pk); err != nil {
+			return err
+		}
+	}
+	if pk.FixedHeader.Retain {
+		pk.TopicName = extendBag(pk.TopicName, c.prefix, retained)
 	}
 	if len(pk.Payload) > maxPayloadBytes {
 		return endTooLarge
@@ -126,34 +141,36 @@ func (c *connection) handlePublish(ctx context.Context, pk *packets.Packet, body
 	return c.publish(ctx, pk.TopicName, pk.Payload, pk.PacketID, pk.FixedHeader.Qos)
 }
 
+// retained is what becomes of the retain flag (FEATURES.md MQTT-06).
+var retained = []packets.UserProperty{{Key: "mqtt-retain", Val: "true"}}
+
 // maxFilters bounds one SUBSCRIBE (FEATURES.md MQTT-05).
 const maxFilters = 5
 
 // refuseSubscribe grants nothing: the gateway has nothing to deliver yet, and a
 // device that is told so can do without (MQTT 3.1.1 §3.9.3, 0x80).
 func (c *connection) refuseSubscribe(body []byte) error {
-	pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe, Qos: 1}, ProtocolVersion: mqtt311}
-	if err := pk.SubscribeDecode(body); err != nil {
-		return because(endMalformed, err)
+	pk, err := c.decodeSubscribe(body)
+	if err != nil {
+		return err
 	}
-	if pk.PacketID == 0 || len(pk.Filters) == 0 || len(pk.Filters) > maxFilters {
+	if len(pk.Filters) > maxFilters {
 		return because(endMalformed, errUnexpectedPacket)
 	}
-	suback := []byte{packets.Suback << 4, byte(2 + len(pk.Filters)), byte(pk.PacketID >> 8), byte(pk.PacketID)}
-	for range pk.Filters {
-		suback = append(suback, packets.ErrUnspecifiedError.Code)
-	}
-	c.out.send(suback...)
+	codes := bytes.Repeat([]byte{packets.ErrImplementationSpecificError.Code}, len(pk.Filters))
+	c.out.send(c.encodeSuback(nil, pk.PacketID, codes)...)
 	c.gateway.metrics.refusedSubscriptions.Add(float64(len(pk.Filters)))
 	c.gateway.warn("subscription refused: messages to devices are not available", "device", c.device, "filter", clip(pk.Filters[0].Filter))
 	return nil
 }
 
 func (c *connection) answerUnsubscribe(body []byte) error {
-	if len(body) < 2 {
-		return because(endMalformed, errUnexpectedPacket)
+	pk, err := c.decodeUnsubscribe(body)
+	if err != nil {
+		return err
 	}
-	c.out.send(packets.Unsuback<<4, 2, body[0], body[1])
+	codes := bytes.Repeat([]byte{packets.CodeNoSubscriptionExisted.Code}, len(pk.Filters))
+	c.out.send(c.encodeUnsuback(nil, pk.PacketID, codes)...)
 	return nil
 }
 
@@ -207,6 +224,10 @@ func (c *connection) drop(why *ending) {
 	}
 	if why.graceful {
 		_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // wakes the reader
+		return
+	}
+	if c.farewell(why) {
+		_ = c.conn.SetReadDeadline(time.Unix(1, 0))
 		return
 	}
 	c.out.abort()

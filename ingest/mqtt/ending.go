@@ -17,6 +17,16 @@ type ending struct {
 	// refusal is the CONNACK return code (MQTT 3.1.1 §3.2.2.3) for an ending in
 	// the handshake, 0 for none.
 	refusal byte
+	// code is the MQTT 5 reason code of the DISCONNECT that announces the ending, and
+	// of a CONNACK where refusal says nothing (MQTT 5 §3.14.2.1, §3.2.2.2); 0 where
+	// nobody is there to read it.
+	code byte
+	// puback is the MQTT 5 reason code with which a message is refused and the
+	// connection goes on (MQTT 5 §3.4.2.1); 0 when it cannot.
+	puback byte
+	// secret endings are told to nobody in detail: a stranger must not learn which
+	// devices exist.
+	secret bool
 	// graceful endings let what is under way be answered first.
 	graceful bool
 	// expected endings are everyday life and not worth a line in the log.
@@ -43,26 +53,33 @@ const (
 var (
 	endDisconnected = &ending{reason: "disconnected", expected: true, graceful: true}
 	endGone         = &ending{reason: "connection_lost", expected: true}
-	endShutdown     = &ending{reason: "shutdown", expected: true, graceful: true}
-	endTakenOver    = &ending{reason: "taken_over", advice: "another connection with the same device id came; give each device its own id"}
-	endSilent       = &ending{reason: "keep_alive_timeout", advice: "the device sent nothing for 1.5 times its keep-alive"}
-	endTokenExpired = &ending{reason: "token_expired", advice: "the SAS token's time is over; reconnect with a new one", refusal: refusedAuth}
-	endBlocked      = &ending{reason: "device_blocked", advice: "the device is disabled or deleted; enable it with PATCH /api/devices/{id} {\"enabled\":true}", refusal: refusedAuth}
+	endShutdown     = &ending{reason: "shutdown", expected: true, graceful: true, code: 0x8B}
+	endTakenOver    = &ending{reason: "taken_over", advice: "another connection with the same device id came; give each device its own id", code: 0x8E}
+	endSilent       = &ending{reason: "keep_alive_timeout", advice: "the device sent nothing for 1.5 times its keep-alive", code: 0x8D}
+	endTokenExpired = &ending{reason: "token_expired", advice: "the SAS token's time is over; reconnect with a new one", refusal: refusedAuth, code: 0xA0}
+	endBlocked      = &ending{reason: "device_blocked", advice: "the device is disabled or deleted; enable it with PATCH /api/devices/{id} {\"enabled\":true}", refusal: refusedAuth, code: 0x98}
 	endSlowReader   = &ending{reason: "slow_reader", advice: "the device sends but does not read its acknowledgements"}
-	endLogFailed    = &ending{reason: "log_failed", advice: "the log did not take the message; the device sends it again"}
+	endLogFailed    = &ending{reason: "log_failed", advice: "the log did not take the message; the device sends it again", code: 0x89}
 
-	endMalformed    = &ending{reason: "malformed_packet", advice: "the bytes are not MQTT 3.1.1"}
-	endTooLarge     = &ending{reason: "packet_too_large", advice: "a message has at most 256 KiB"}
-	endQoS2         = &ending{reason: "qos_2", advice: "publish with QoS 0 or 1"}
-	endForeignTopic = &ending{reason: "foreign_topic", advice: "publish to devices/{deviceId}/messages/events/{property-bag}"}
-	endBadBag       = &ending{reason: "bad_property_bag", advice: "write the topic's property bag as percent-encoded key=value pairs joined by &"}
+	endMalformed    = &ending{reason: "malformed_packet", advice: "the bytes are not MQTT", code: 0x81}
+	endTooLarge     = &ending{reason: "packet_too_large", advice: "a message has at most 256 KiB", code: 0x95, puback: 0x97}
+	endQoS2         = &ending{reason: "qos_2", advice: "publish with QoS 0 or 1", code: 0x9B}
+	endForeignTopic = &ending{reason: "foreign_topic", advice: "publish to devices/{deviceId}/messages/events/{property-bag}", code: 0x90, puback: 0x90}
+	endBadBag       = &ending{reason: "bad_property_bag", advice: "write the topic's property bag as percent-encoded key=value pairs joined by &", code: 0x90, puback: 0x90}
+	// Only MQTT 5 has what these are about.
+	endTopicAlias     = &ending{reason: "bad_topic_alias", advice: "use aliases 1 to 16, each for a topic of at most 4 KiB that came with it before", code: 0x94}
+	endProperties     = &ending{reason: "too_many_properties", advice: "a message has at most 64 user properties and 16 KiB of properties", code: 0x97, puback: 0x97}
+	endPayloadFormat  = &ending{reason: "bad_payload_format", advice: "payload format 1 says that the payload is UTF-8; it is not", code: 0x99, puback: 0x99}
+	endSubscriptionID = &ending{reason: "subscription_identifier", advice: "subscription identifiers are not available; subscribe without one", code: 0xA1}
+	endAuthMethod     = &ending{reason: "authentication_method", advice: "enhanced authentication is not available; connect with a user name and a SAS token", code: 0x8C}
+	endSmallPackets   = &ending{reason: "small_packets", advice: "a maximum packet size below 64 bytes leaves no room for a CONNACK", code: 0x95}
 
-	endProtocol      = &ending{reason: "unsupported_protocol", advice: "connect with MQTT 3.1.1", refusal: refusedProtocol}
+	endProtocol      = &ending{reason: "unsupported_protocol", advice: "connect with MQTT 3.1.1 or 5", refusal: refusedProtocol}
 	endClientID      = &ending{reason: "bad_client_id", advice: "the client id is the device id", refusal: refusedClientID}
 	endUserName      = &ending{reason: "bad_user_name", advice: "the user name is {host}/{deviceId}/?api-version=2021-04-12", refusal: refusedUserName}
 	endPassword      = &ending{reason: "bad_token", advice: "the password is a SAS token for {host}/devices/{deviceId}", refusal: refusedUserName}
-	endUnknownDevice = &ending{reason: "unknown_device", advice: "create it first with PUT /api/devices/{id}", refusal: refusedAuth}
-	endSignature     = &ending{reason: "wrong_key", advice: "sign the SAS token with a key from GET /api/devices/{id}/credentials", refusal: refusedAuth}
+	endUnknownDevice = &ending{reason: "unknown_device", advice: "create it first with PUT /api/devices/{id}", refusal: refusedAuth, secret: true}
+	endSignature     = &ending{reason: "wrong_key", advice: "sign the SAS token with a key from GET /api/devices/{id}/credentials", refusal: refusedAuth, secret: true}
 	endWill          = &ending{reason: "last_will", advice: "last-will messages are not available; connect without one", refusal: refusedAuth}
 	endNotReady      = &ending{reason: "not_ready", advice: "the gateway is still reading the device registry; the device tries again", refusal: refusedUnavailable}
 	endHandshake     = &ending{reason: "handshake_timeout", advice: "no complete CONNECT in time"}

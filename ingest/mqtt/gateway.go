@@ -159,7 +159,7 @@ func (g *Gateway) serve(ctx context.Context, conn net.Conn) {
 	}
 	defer g.leave(c)
 	err := c.serve(ctx)
-	c.finish(ctx, endingOf(err))
+	c.finish(ctx, err)
 	g.ended(err, conn, c)
 }
 

@@ -43,10 +43,7 @@ func (c *connection) handshake(ctx context.Context) error {
 		}
 	}
 	if err := c.connect(); err != nil {
-		if refusal := endingOf(err).refusal; refusal != 0 {
-			c.out.send(packets.Connack<<4, 2, 0, refusal)
-			c.out.drained()
-		}
+		c.refuseConnect(err)
 		return err
 	}
 	c.reader.limit = maxPacketBytes
@@ -70,14 +67,20 @@ func (c *connection) connect() error {
 	}
 	var pk packets.Packet
 	pk.FixedHeader.Type = packets.Connect
+	if c.version = protocolVersion(body); c.version > mqtt5 {
+		return endProtocol
+	}
 	if err := pk.ConnectDecode(body); err != nil {
 		return because(endMalformed, err)
 	}
-	if string(pk.Connect.ProtocolName) != "MQTT" || pk.ProtocolVersion != mqtt311 {
+	if c.version < mqtt311 {
 		return endProtocol
 	}
 	if code := pk.ConnectValidate(); code != packets.CodeSuccess {
 		return because(endMalformed, code)
+	}
+	if err := c.negotiate(&pk); err != nil {
+		return err
 	}
 	if pk.Connect.WillFlag {
 		return endWill

@@ -120,8 +120,8 @@ func TestRefusals(t *testing.T) {
 	expired := sas.Sign(host+"/devices/good", key, time.Now().Add(-time.Minute), "")
 	elsewhere := sas.Sign("other.host/devices/good", key, time.Now().Add(time.Hour), "")
 	wrongKey := sas.Sign(host+"/devices/good", []byte("another key"), time.Now().Add(time.Hour), "")
-	mqtt5 := connectPacket("good", userName("good"), s.token("good"), 60)
-	mqtt5[8] = 5
+	mqtt31 := connectPacket("good", userName("good"), s.token("good"), 60)
+	mqtt31[8] = 3
 	for _, tc := range []struct {
 		name    string
 		connect []byte
@@ -138,7 +138,7 @@ func TestRefusals(t *testing.T) {
 		{"user name of another form", connectPacket("good", "good", s.token("good"), 60), 4, "bad_user_name"},
 		{"id that cannot be", connectPacket("a b", userName("a b"), s.token("a b"), 60), 4, "bad_user_name"},
 		{"client id of another device", connectPacket("other", userName("good"), s.token("good"), 60), 2, "bad_client_id"},
-		{"MQTT 5", mqtt5, 1, "unsupported_protocol"},
+		{"MQTT 3.1", mqtt31, 1, "unsupported_protocol"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			before := s.ended(tc.reason)

@@ -8,6 +8,7 @@ type metrics struct {
 	ended                *prometheus.CounterVec
 	messages             prometheus.Counter
 	appendErrors         prometheus.Counter
+	refused              *prometheus.CounterVec
 	refusedSubscriptions prometheus.Counter
 }
 
@@ -18,8 +19,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		ended:                prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fleetlog_mqtt_connections_ended_total", Help: "Connections that ended, refused ones included, by reason."}, []string{"reason"}),
 		messages:             prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetlog_mqtt_messages_total", Help: "Messages the log has acknowledged."}),
 		appendErrors:         prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetlog_mqtt_append_errors_total", Help: "Messages the log did not take; their devices send them again."}),
+		refused:              prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fleetlog_mqtt_messages_refused_total", Help: "Messages refused with an MQTT 5 reason code while the connection went on, by reason."}, []string{"reason"}),
 		refusedSubscriptions: prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetlog_mqtt_subscriptions_refused_total", Help: "Topic filters refused."}),
 	}
-	reg.MustRegister(m.connections, m.accepted, m.ended, m.messages, m.appendErrors, m.refusedSubscriptions)
+	reg.MustRegister(m.connections, m.accepted, m.ended, m.messages, m.appendErrors, m.refused, m.refusedSubscriptions)
 	return m
 }
