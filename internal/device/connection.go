@@ -31,10 +31,13 @@ func validateConnected(c *eventsv1.DeviceConnected) error {
 // connect makes this the identity's connection; what it is known to have been
 // given stays known.
 func connect(i *eventsv1.Identity, ev *eventsv1.DeviceEvent, c *eventsv1.DeviceConnected) {
+	until := i.GetConnection().GetDeviceboundUntil()
 	i.Connection = &eventsv1.Connection{
 		Connected: true, Id: c.GetConnection(), Node: c.GetNode(), Protocol: c.GetProtocol(),
 		Since: ev.GetTime(), DesiredDelivered: i.GetConnection().GetDesiredDelivered(),
-		Devicebound: i.GetConnection().GetDevicebound() && !c.GetCleanSession(),
+	}
+	if !c.GetCleanSession() {
+		i.Connection.DeviceboundUntil = until
 	}
 	if c.GetModelId() != "" && c.GetModelId() != i.GetTwin().GetModelId() {
 		i.Twin = copyTwin(i.GetTwin())
@@ -50,7 +53,7 @@ func disconnect(i *eventsv1.Identity, ev *eventsv1.DeviceEvent, c *eventsv1.Devi
 	i.Connection = &eventsv1.Connection{
 		Id: now.GetId(), Node: now.GetNode(), Protocol: now.GetProtocol(), Since: ev.GetTime(),
 		DesiredDelivered: max(now.GetDesiredDelivered(), c.GetDesiredDelivered()),
-		Devicebound:      c.GetDevicebound(),
+		DeviceboundUntil: c.GetDeviceboundUntil(),
 	}
 	return nil
 }

@@ -1051,11 +1051,11 @@ type DeviceDisconnected struct {
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Version of the desired properties the device was given last over it.
 	DesiredDelivered uint64 `protobuf:"varint,3,opt,name=desired_delivered,json=desiredDelivered,proto3" json:"desired_delivered,omitempty"`
-	// Whether the session keeps a subscription of cloud-to-device messages with
-	// QoS 1 (FEATURES.md MQTT-09).
-	Devicebound   bool `protobuf:"varint,4,opt,name=devicebound,proto3" json:"devicebound,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Until when the session keeps its subscription of cloud-to-device messages with
+	// QoS 1 (FEATURES.md MQTT-09); unset when it has none, or ends.
+	DeviceboundUntil *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=devicebound_until,json=deviceboundUntil,proto3" json:"devicebound_until,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *DeviceDisconnected) Reset() {
@@ -1109,11 +1109,11 @@ func (x *DeviceDisconnected) GetDesiredDelivered() uint64 {
 	return 0
 }
 
-func (x *DeviceDisconnected) GetDevicebound() bool {
+func (x *DeviceDisconnected) GetDeviceboundUntil() *timestamppb.Timestamp {
 	if x != nil {
-		return x.Devicebound
+		return x.DeviceboundUntil
 	}
-	return false
+	return nil
 }
 
 // PropertiesDesired changes the desired section of a twin.
@@ -2044,10 +2044,11 @@ type Connection struct {
 	Since *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
 	// Version of the desired properties the device is known to have been given.
 	DesiredDelivered uint64 `protobuf:"varint,6,opt,name=desired_delivered,json=desiredDelivered,proto3" json:"desired_delivered,omitempty"`
-	// Whether the session keeps a subscription of cloud-to-device messages with QoS 1.
-	Devicebound   bool `protobuf:"varint,7,opt,name=devicebound,proto3" json:"devicebound,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Until when the session before keeps its subscription of cloud-to-device
+	// messages with QoS 1; unset when there is none.
+	DeviceboundUntil *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=devicebound_until,json=deviceboundUntil,proto3" json:"devicebound_until,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Connection) Reset() {
@@ -2122,11 +2123,11 @@ func (x *Connection) GetDesiredDelivered() uint64 {
 	return 0
 }
 
-func (x *Connection) GetDevicebound() bool {
+func (x *Connection) GetDeviceboundUntil() *timestamppb.Timestamp {
 	if x != nil {
-		return x.Devicebound
+		return x.DeviceboundUntil
 	}
-	return false
+	return nil
 }
 
 // Twin holds an identity's properties. The sections are JSON objects with sorted
@@ -2721,14 +2722,14 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1a\n" +
 	"\bprotocol\x18\x03 \x01(\tR\bprotocol\x12\x19\n" +
 	"\bmodel_id\x18\x04 \x01(\tR\amodelId\x12#\n" +
-	"\rclean_session\x18\x05 \x01(\bR\fcleanSession\"\x9b\x01\n" +
+	"\rclean_session\x18\x05 \x01(\bR\fcleanSession\"\xc2\x01\n" +
 	"\x12DeviceDisconnected\x12\x1e\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\tR\n" +
 	"connection\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12+\n" +
-	"\x11desired_delivered\x18\x03 \x01(\x04R\x10desiredDelivered\x12 \n" +
-	"\vdevicebound\x18\x04 \x01(\bR\vdevicebound\"C\n" +
+	"\x11desired_delivered\x18\x03 \x01(\x04R\x10desiredDelivered\x12G\n" +
+	"\x11devicebound_until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x10deviceboundUntil\"C\n" +
 	"\x11PropertiesDesired\x12\x14\n" +
 	"\x05patch\x18\x01 \x01(\fR\x05patch\x12\x18\n" +
 	"\areplace\x18\x02 \x01(\bR\areplace\"*\n" +
@@ -2803,7 +2804,7 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x04twin\x18\x03 \x01(\v2\x18.fleetlog.events.v1.TwinR\x04twin\x127\n" +
 	"\bcommands\x18\x04 \x03(\v2\x1b.fleetlog.events.v1.CommandR\bcommands\x12<\n" +
 	"\bmessages\x18\x05 \x03(\v2 .fleetlog.events.v1.CloudMessageR\bmessages\x12'\n" +
-	"\x0fmessages_queued\x18\x06 \x01(\x04R\x0emessagesQueued\"\xeb\x01\n" +
+	"\x0fmessages_queued\x18\x06 \x01(\x04R\x0emessagesQueued\"\x92\x02\n" +
 	"\n" +
 	"Connection\x12\x1c\n" +
 	"\tconnected\x18\x01 \x01(\bR\tconnected\x12\x0e\n" +
@@ -2811,8 +2812,8 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x12\x1a\n" +
 	"\bprotocol\x18\x04 \x01(\tR\bprotocol\x120\n" +
 	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12+\n" +
-	"\x11desired_delivered\x18\x06 \x01(\x04R\x10desiredDelivered\x12 \n" +
-	"\vdevicebound\x18\a \x01(\bR\vdevicebound\"\xa3\x02\n" +
+	"\x11desired_delivered\x18\x06 \x01(\x04R\x10desiredDelivered\x12G\n" +
+	"\x11devicebound_until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x10deviceboundUntil\"\xa3\x02\n" +
 	"\x04Twin\x12\x18\n" +
 	"\adesired\x18\x01 \x01(\fR\adesired\x12'\n" +
 	"\x0fdesired_version\x18\x02 \x01(\x04R\x0edesiredVersion\x12\x1a\n" +
@@ -2943,40 +2944,42 @@ var file_fleetlog_events_v1_device_proto_depIdxs = []int32{
 	22, // 18: fleetlog.events.v1.DeviceEvent.messages_purged:type_name -> fleetlog.events.v1.MessagesPurged
 	23, // 19: fleetlog.events.v1.DeviceEvent.parent_assigned:type_name -> fleetlog.events.v1.ParentAssigned
 	7,  // 20: fleetlog.events.v1.DeviceUpdated.organizations:type_name -> fleetlog.events.v1.Organizations
-	34, // 21: fleetlog.events.v1.CommandRequested.connect_by:type_name -> google.protobuf.Timestamp
-	34, // 22: fleetlog.events.v1.CommandRequested.deadline:type_name -> google.protobuf.Timestamp
-	19, // 23: fleetlog.events.v1.MessageEnqueued.properties:type_name -> fleetlog.events.v1.MessageProperty
-	34, // 24: fleetlog.events.v1.MessageEnqueued.expires:type_name -> google.protobuf.Timestamp
-	34, // 25: fleetlog.events.v1.MessageLocked.until:type_name -> google.protobuf.Timestamp
-	0,  // 26: fleetlog.events.v1.MessageSettled.settlement:type_name -> fleetlog.events.v1.Settlement
-	34, // 27: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
-	34, // 28: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
-	25, // 29: fleetlog.events.v1.DeviceState.self:type_name -> fleetlog.events.v1.Identity
-	25, // 30: fleetlog.events.v1.DeviceState.modules:type_name -> fleetlog.events.v1.Identity
-	26, // 31: fleetlog.events.v1.Identity.connection:type_name -> fleetlog.events.v1.Connection
-	27, // 32: fleetlog.events.v1.Identity.twin:type_name -> fleetlog.events.v1.Twin
-	28, // 33: fleetlog.events.v1.Identity.commands:type_name -> fleetlog.events.v1.Command
-	29, // 34: fleetlog.events.v1.Identity.messages:type_name -> fleetlog.events.v1.CloudMessage
-	34, // 35: fleetlog.events.v1.Connection.since:type_name -> google.protobuf.Timestamp
-	34, // 36: fleetlog.events.v1.Twin.desired_at:type_name -> google.protobuf.Timestamp
-	34, // 37: fleetlog.events.v1.Twin.reported_at:type_name -> google.protobuf.Timestamp
-	34, // 38: fleetlog.events.v1.Command.connect_by:type_name -> google.protobuf.Timestamp
-	34, // 39: fleetlog.events.v1.Command.deadline:type_name -> google.protobuf.Timestamp
-	18, // 40: fleetlog.events.v1.CloudMessage.message:type_name -> fleetlog.events.v1.MessageEnqueued
-	34, // 41: fleetlog.events.v1.CloudMessage.enqueued_at:type_name -> google.protobuf.Timestamp
-	34, // 42: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
-	24, // 43: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
-	32, // 44: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
-	16, // 45: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
-	34, // 46: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
-	33, // 47: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
-	31, // 48: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
-	1,  // 49: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
-	50, // [50:50] is the sub-list for method output_type
-	50, // [50:50] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	34, // 21: fleetlog.events.v1.DeviceDisconnected.devicebound_until:type_name -> google.protobuf.Timestamp
+	34, // 22: fleetlog.events.v1.CommandRequested.connect_by:type_name -> google.protobuf.Timestamp
+	34, // 23: fleetlog.events.v1.CommandRequested.deadline:type_name -> google.protobuf.Timestamp
+	19, // 24: fleetlog.events.v1.MessageEnqueued.properties:type_name -> fleetlog.events.v1.MessageProperty
+	34, // 25: fleetlog.events.v1.MessageEnqueued.expires:type_name -> google.protobuf.Timestamp
+	34, // 26: fleetlog.events.v1.MessageLocked.until:type_name -> google.protobuf.Timestamp
+	0,  // 27: fleetlog.events.v1.MessageSettled.settlement:type_name -> fleetlog.events.v1.Settlement
+	34, // 28: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
+	34, // 29: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
+	25, // 30: fleetlog.events.v1.DeviceState.self:type_name -> fleetlog.events.v1.Identity
+	25, // 31: fleetlog.events.v1.DeviceState.modules:type_name -> fleetlog.events.v1.Identity
+	26, // 32: fleetlog.events.v1.Identity.connection:type_name -> fleetlog.events.v1.Connection
+	27, // 33: fleetlog.events.v1.Identity.twin:type_name -> fleetlog.events.v1.Twin
+	28, // 34: fleetlog.events.v1.Identity.commands:type_name -> fleetlog.events.v1.Command
+	29, // 35: fleetlog.events.v1.Identity.messages:type_name -> fleetlog.events.v1.CloudMessage
+	34, // 36: fleetlog.events.v1.Connection.since:type_name -> google.protobuf.Timestamp
+	34, // 37: fleetlog.events.v1.Connection.devicebound_until:type_name -> google.protobuf.Timestamp
+	34, // 38: fleetlog.events.v1.Twin.desired_at:type_name -> google.protobuf.Timestamp
+	34, // 39: fleetlog.events.v1.Twin.reported_at:type_name -> google.protobuf.Timestamp
+	34, // 40: fleetlog.events.v1.Command.connect_by:type_name -> google.protobuf.Timestamp
+	34, // 41: fleetlog.events.v1.Command.deadline:type_name -> google.protobuf.Timestamp
+	18, // 42: fleetlog.events.v1.CloudMessage.message:type_name -> fleetlog.events.v1.MessageEnqueued
+	34, // 43: fleetlog.events.v1.CloudMessage.enqueued_at:type_name -> google.protobuf.Timestamp
+	34, // 44: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
+	24, // 45: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
+	32, // 46: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
+	16, // 47: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
+	34, // 48: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
+	33, // 49: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
+	31, // 50: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
+	1,  // 51: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
+	52, // [52:52] is the sub-list for method output_type
+	52, // [52:52] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_events_v1_device_proto_init() }
