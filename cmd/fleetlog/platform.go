@@ -92,7 +92,7 @@ func (r *runCommand) assemble(ctx context.Context, home *dataDir, logger *slog.L
 	}
 
 	devices := registry.New(log, logger)
-	gateway := mqtt.New(log, devices, keys, metrics, mqtt.Config{MaxConnections: r.MaxConnections, Inflight: r.Inflight, Logger: logger})
+	gateway := mqtt.New(log, devices, keys, metrics, mqtt.Config{MaxConnections: r.MaxConnections, Inflight: r.Inflight, Node: node, Logger: logger})
 	telemetry, err := projections.NewTelemetry(log, analytics, projections.Options{Logger: logger, Registerer: metrics, Node: node})
 	if err != nil {
 		return nil, err

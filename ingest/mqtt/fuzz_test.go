@@ -67,7 +67,7 @@ func cut(t *testing.T, r io.Reader) [][]byte {
 		switch pk.FixedHeader.Type {
 		case packets.Connect:
 			if pk.ConnectDecode(body) == nil {
-				_, _, _ = parseUserName(string(pk.Connect.Username))
+				_, _ = parseUserName(string(pk.Connect.Username))
 			}
 		case packets.Publish:
 			if pk.PublishDecode(body) == nil {

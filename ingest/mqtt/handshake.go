@@ -6,8 +6,6 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/fleetlog/fleetlog/internal/access"
@@ -82,39 +80,20 @@ func (c *connection) connect() error {
 	if err := c.negotiate(&pk); err != nil {
 		return err
 	}
-	if pk.Connect.WillFlag {
-		return endWill
-	}
-	host, id, err := parseUserName(string(pk.Connect.Username))
+	name, err := parseUserName(string(pk.Connect.Username))
 	if err != nil {
 		return err
 	}
-	if pk.Connect.ClientIdentifier != id {
+	if pk.Connect.ClientIdentifier != name.clientID() {
 		return endClientID
 	}
-	if err := c.authenticate(host, id, string(pk.Connect.Password)); err != nil {
+	c.module, c.modelID = name.module, name.modelID
+	if err := c.authenticate(name.host, name.device, string(pk.Connect.Password)); err != nil {
 		return err
 	}
 	c.keepAlive = min(time.Duration(pk.Connect.Keepalive)*time.Second, maxKeepAlive)
 	c.introduce()
-	return nil
-}
-
-// parseUserName takes IoT Hub's user name apart:
-// `{host}/{deviceId}/?api-version=…` (FEATURES.md MQTT-02).
-func parseUserName(name string) (host, id string, err error) {
-	host, rest, _ := strings.Cut(name, "/")
-	id, query, found := strings.Cut(rest, "/")
-	if !found || host == "" || !strings.HasPrefix(strings.TrimPrefix(query, "?"), "api-version=") {
-		return "", "", endUserName
-	}
-	if _, err := url.ParseQuery(strings.TrimPrefix(query, "?")); err != nil {
-		return "", "", endUserName
-	}
-	if err := device.ValidateID(id); err != nil {
-		return "", "", because(endUserName, err)
-	}
-	return host, id, nil
+	return c.takeWill(&pk)
 }
 
 // authenticate checks the SAS token against the device's keys and the device
@@ -131,7 +110,7 @@ func (c *connection) authenticate(host, id, password string) error {
 	}
 	// One tenant until tenants have host names of their own.
 	c.tenant, c.device = access.DefaultTenant, id
-	keys := g.keys.DeviceKeys(c.tenant, id)
+	keys := g.keys.DeviceKeys(c.tenant, registrationID(id, c.module))
 	at := time.Now()
 	err = token.Verify(keys.Primary, at)
 	if second := token.Verify(keys.Secondary, at); errors.Is(err, sas.ErrBadSignature) {
@@ -139,13 +118,13 @@ func (c *connection) authenticate(host, id, password string) error {
 	}
 	state := g.registry.Get(c.tenant, id)
 	switch {
-	case state == nil:
+	case state == nil, device.IdentityOf(state, c.module) == nil:
 		return endUnknownDevice
 	case errors.Is(err, sas.ErrExpired):
 		return endTokenExpired
 	case err != nil:
 		return endSignature
-	case !token.Covers(host, id):
+	case !token.Covers(host, resource(id, c.module)):
 		return endSignature
 	case !state.GetEnabled():
 		return endBlocked
@@ -161,7 +140,9 @@ func (c *connection) introduce() {
 	var random [12]byte
 	_, _ = rand.Read(random[:]) // never fails (crypto/rand)
 	c.id = append(base64.RawURLEncoding.AppendEncode(nil, random[:]), '.')
-	c.key = eventlog.Key(c.tenant, c.device)
-	c.source = []byte("/devices/" + c.device)
-	c.prefix = telemetryTopic(c.device)
+	c.session.id = string(c.id[:len(c.id)-1])
+	path := resource(c.device, c.module)
+	c.self = origin{key: eventlog.Key(c.tenant, c.device), source: []byte("/devices/" + path)}
+	c.from = &c.self
+	c.prefix = telemetryTopic(path)
 }
