@@ -45,7 +45,7 @@ LINTER := $(BIN)/.stamp/golangci-lint-$(GOLANGCI_VERSION)
 
 # --- targets -----------------------------------------------------------------
 
-.PHONY: help run build test lint generate engines sdks kafka bench clean tools
+.PHONY: help run build test lint generate engines sdks mosquitto kafka bench clean tools
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -56,7 +56,7 @@ run: engines build ## start the platform with a live demo fleet, everything incl
 build: ## build the binary ./fleetlog
 	CGO_ENABLED=0 go build -o fleetlog ./cmd/fleetlog
 
-test: engines sdks $(GENERATORS) ## run all tests; KAFKA=required insists on Apache Kafka, KAFKA=off leaves it out
+test: engines sdks mosquitto $(GENERATORS) ## run all tests; KAFKA=required insists on Apache Kafka, KAFKA=off leaves it out
 	KAFKA=$(KAFKA) deploy/kafka/with-kafka.sh go test -timeout $(TEST_TIMEOUT) ./...
 	@if command -v gcc clang >/dev/null; then \
 		echo "race detector: $(RACE_PACKAGES)"; \
@@ -79,11 +79,26 @@ generate: $(GENERATORS) ## make the code and the OpenAPI document from proto/ an
 engines: ## fetch what the embedded engines need into your cache (once)
 	@deploy/engines.sh
 
-SDK := cmd/fleetlog/testdata/azure-node
-sdks: $(SDK)/node_modules/.package-lock.json ## install the device SDKs that the end-to-end tests use
-$(SDK)/node_modules/.package-lock.json: $(SDK)/package-lock.json
-	npm --prefix $(SDK) ci --no-audit --no-fund --loglevel=error
+NODE_CLIENTS := azure-node mqtt-node
+PYTHON_SDK := cmd/fleetlog/testdata/azure-python
+sdks: $(NODE_CLIENTS:%=cmd/fleetlog/testdata/%/node_modules/.package-lock.json) $(PYTHON_SDK)/site/.stamp ## install the device SDKs and clients that the end-to-end tests use
+	@command -v mosquitto_pub >/dev/null || { $(call apt,mosquitto-clients); }
+cmd/fleetlog/testdata/%/node_modules/.package-lock.json: cmd/fleetlog/testdata/%/package-lock.json
+	npm --prefix cmd/fleetlog/testdata/$* ci --no-audit --no-fund --loglevel=error
 	@touch $@
+$(PYTHON_SDK)/site/.stamp: $(PYTHON_SDK)/requirements.txt
+	@python3 -m pip --version >/dev/null 2>&1 || { $(call apt,python3 python3-pip); }
+	rm -rf $(@D)
+	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $(@D) -r $<
+	@touch $@
+
+# apt installs Debian packages, or names them to who may not.
+apt = echo "installing $(1)"; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1) >/dev/null; \
+	else echo "the tests need $(1): sudo apt-get install $(1)" >&2; exit 1; fi
+
+mosquitto: # the broker that the bridge's tests and the benchmark use
+	@PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null || { $(call apt,mosquitto); }
 
 kafka: ## run Apache Kafka on 127.0.0.1:9092 in the foreground; PORT=n for another port
 	@deploy/kafka/kafka.sh --port $(or $(PORT),9092)

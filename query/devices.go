@@ -154,8 +154,7 @@ func (s *deviceService) change(ctx context.Context, id, bodyTag string, ev *even
 	if ev.Precondition, err = precondition(first(ctx, "if-match"), first(ctx, "if-none-match"), bodyTag); err != nil {
 		return nil, err
 	}
-	ev.Id, ev.Tenant, ev.Device, ev.Time = eventlog.NewID(), p.Tenant, id, timestamppb.Now()
-	ev.Actor = &eventsv1.Actor{Principal: p.ID, RequestId: requestID(ctx)}
+	sign(ctx, p, id, ev)
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	state, err := s.registry.Change(ctx, ev)
@@ -163,6 +162,12 @@ func (s *deviceService) change(ctx context.Context, id, bodyTag string, ev *even
 		return nil, changeFailure(err)
 	}
 	return answer(ctx, state), nil
+}
+
+// sign says of an event who wants the change, and which device it is about.
+func sign(ctx context.Context, p access.Principal, id string, ev *eventsv1.DeviceEvent) {
+	ev.Id, ev.Tenant, ev.Device, ev.Time = eventlog.NewID(), p.Tenant, id, timestamppb.Now()
+	ev.Actor = &eventsv1.Actor{Principal: p.ID, RequestId: requestID(ctx)}
 }
 
 // precondition reads If-Match and If-None-Match (RFC 9110 §13.1); the etag in a

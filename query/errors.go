@@ -34,7 +34,7 @@ func toStatus(err error) error {
 		return rejection(rejected)
 	case errors.Is(err, access.ErrUnauthenticated):
 		return status.Error(codes.Unauthenticated, err.Error())
-	case errors.Is(err, registry.ErrNotReady):
+	case errors.Is(err, registry.ErrNotReady), errors.Is(err, registry.ErrUndecided):
 		return status.Error(codes.Unavailable, err.Error())
 	case errors.Is(err, context.Canceled):
 		return status.Error(codes.Canceled, "the caller went away")
@@ -124,6 +124,10 @@ func rejectionCode(r eventsv1.RejectionReason) codes.Code {
 		return codes.AlreadyExists
 	case eventsv1.RejectionReason_REJECTION_REASON_INVALID:
 		return codes.InvalidArgument
+	case eventsv1.RejectionReason_REJECTION_REASON_LIMIT:
+		return codes.ResourceExhausted
+	case eventsv1.RejectionReason_REJECTION_REASON_STALE:
+		return codes.Aborted
 	default:
 		return codes.Internal
 	}

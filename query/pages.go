@@ -8,6 +8,7 @@ import (
 	"time"
 
 	openapi "github.com/fleetlog/fleetlog/proto"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	swagger "github.com/swaggo/files/v2"
 )
@@ -23,19 +24,25 @@ func (s *Server) pages(api http.Handler) http.Handler {
 	})
 	mux.Handle("GET /docs/", http.StripPrefix("/docs/", http.HandlerFunc(docs)))
 	mux.Handle("GET /docs", http.RedirectHandler("/docs/", http.StatusFound))
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.deps.Metrics, promhttp.HandlerOpts{Registry: s.deps.Metrics}))
+	Operations(mux, s.deps.Metrics, s.deps.Ready)
+	return mux
+}
+
+// Operations adds a node's metrics and health: /metrics, /healthz, which answers
+// as long as the process does, and /readyz.
+func Operations(mux *http.ServeMux, metrics *prometheus.Registry, ready map[string]func(context.Context) error) {
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{Registry: metrics}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
-	mux.HandleFunc("GET /readyz", s.readyz)
-	return mux
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { readyz(w, r, ready) })
 }
 
 // readyTimeout bounds one check of all parts.
 const readyTimeout = 3 * time.Second
 
 // readyz answers 200 when every part is ready, else 503 and what each waits for.
-func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+func readyz(w http.ResponseWriter, r *http.Request, parts map[string]func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
 	answer := struct {
@@ -43,7 +50,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		Parts  map[string]string `json:"parts"`
 	}{"ready", map[string]string{}}
 	code := http.StatusOK
-	for name, ready := range s.deps.Ready {
+	for name, ready := range parts {
 		answer.Parts[name] = "ready"
 		if err := ready(ctx); err != nil {
 			answer.Status, answer.Parts[name], code = "not ready", err.Error(), http.StatusServiceUnavailable

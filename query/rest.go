@@ -10,6 +10,7 @@ import (
 	"net/textproto"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,12 +51,13 @@ func (s *Server) handler(ctx context.Context, inside *bufconn.Listener) (http.Ha
 		runtime.WithMetadata(func(_ context.Context, r *http.Request) metadata.MD {
 			return metadata.Pairs(urlKey, requestURL(r).String())
 		}),
-		runtime.WithForwardResponseOption(noContent),
+		runtime.WithForwardResponseOption(statusCode),
 		runtime.WithErrorHandler(writeError),
 		runtime.WithRoutingErrorHandler(routingError),
 	)
 	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
-		apiv1.RegisterDeviceServiceHandler, apiv1.RegisterTelemetryServiceHandler,
+		apiv1.RegisterDeviceServiceHandler, apiv1.RegisterTelemetryServiceHandler, apiv1.RegisterPropertyServiceHandler,
+		apiv1.RegisterCommandServiceHandler, apiv1.RegisterMessageServiceHandler, apiv1.RegisterModuleServiceHandler,
 	} {
 		if err := register(ctx, gateway, conn); err != nil {
 			return nil, nil, fmt.Errorf("register REST: %w", err)
@@ -110,11 +112,29 @@ func nextPage(ctx context.Context, at string) (link, token *string) {
 	return proto.String(u.String()), nil
 }
 
-// noContent answers 204 where there is nothing to say.
-func noContent(_ context.Context, w http.ResponseWriter, m proto.Message) error {
+// statusKey carries the HTTP status of an answer that is not 200.
+const statusKey = "x-fleetlog-status"
+
+// answerWith sets the HTTP status of a REST caller's answer.
+func answerWith(ctx context.Context, code int) {
+	_ = grpc.SetHeader(ctx, metadata.Pairs(statusKey, strconv.Itoa(code))) // fails only after the answer has begun
+}
+
+// statusCode answers with the status the service chose, and 204 where there is
+// nothing to say.
+func statusCode(ctx context.Context, w http.ResponseWriter, m proto.Message) error {
 	if _, empty := m.(*emptypb.Empty); empty {
 		w.Header().Del("Content-Type")
 		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	md, _ := runtime.ServerMetadataFromContext(ctx)
+	if chosen := md.HeaderMD.Get(statusKey); len(chosen) == 1 {
+		code, err := strconv.Atoi(chosen[0])
+		if err != nil {
+			return fmt.Errorf("status of the answer: %w", err)
+		}
+		w.WriteHeader(code)
 	}
 	return nil
 }

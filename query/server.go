@@ -64,6 +64,11 @@ func NewServer(deps Deps) *Server {
 		grpc.ChainStreamInterceptor(s.observer.stream, authenticateStream(deps.Tokens)),
 	)
 	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{registry: deps.Registry, keys: deps.Keys, timeout: changeTimeout})
+	shared := identities{registry: deps.Registry, timeout: changeTimeout}
+	apiv1.RegisterPropertyServiceServer(s.grpc, &propertyService{identities: shared})
+	apiv1.RegisterCommandServiceServer(s.grpc, &commandService{identities: shared})
+	apiv1.RegisterMessageServiceServer(s.grpc, &messageService{identities: shared})
+	apiv1.RegisterModuleServiceServer(s.grpc, &moduleService{identities: shared, keys: deps.Keys})
 	apiv1.RegisterTelemetryServiceServer(s.grpc, &telemetryService{registry: deps.Registry, db: deps.ClickHouse})
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)

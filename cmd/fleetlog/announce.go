@@ -12,7 +12,7 @@ import (
 
 // announce waits until the platform is ready, writes endpoints.json and tells
 // the person who started it what to do next. Then it waits for the end.
-func (p *platform) announce(ctx context.Context, home *dataDir, demo bool) error {
+func (p *platform) announce(ctx context.Context, home *dataDir, n *node) error {
 	began := time.Now()
 	if !p.waitReady(ctx) {
 		return nil
@@ -20,8 +20,13 @@ func (p *platform) announce(ctx context.Context, home *dataDir, demo bool) error
 	if err := home.writeEndpoints(p.endpoints); err != nil {
 		return err
 	}
-	p.logger.Info("ready", "took", time.Since(began).Round(time.Millisecond), "api", p.endpoints.API, "mqtt", p.endpoints.MQTT, "mqtts", p.endpoints.MQTTS)
-	fmt.Fprint(os.Stdout, p.banner(home, demo))
+	p.logger.Info("ready", "took", time.Since(began).Round(time.Millisecond), "api", p.endpoints.API, "operations", p.endpoints.Operations,
+		"mqtt", p.endpoints.MQTT, "mqtts", p.endpoints.MQTTS, "https", p.endpoints.HTTPS)
+	if n.whole() {
+		fmt.Fprint(os.Stdout, p.banner(home, n.demo != nil))
+	} else {
+		fmt.Fprintf(os.Stdout, "%s is ready; its addresses are in %s\n", n.name(), home.file("endpoints.json"))
+	}
 	<-ctx.Done()
 	return nil
 }
@@ -80,6 +85,7 @@ Fleetlog is ready.
   API and docs       %s/docs        metrics %s/metrics
   gRPC               %s
   MQTT               %s (loopback)        with TLS %s, CA in %s
+  HTTPS for devices  %s        MQTT over WebSocket too
   Kafka              %s
   ClickHouse         %s
   token              %s (%s)
@@ -87,7 +93,7 @@ Fleetlog is ready.
 Try:
 %s
 `, p.endpoints.API, p.endpoints.API, p.endpoints.GRPC, orNone(p.endpoints.MQTT), p.endpoints.MQTTS, localca.CAFile(home.file("tls")),
-		p.endpoints.Kafka, p.endpoints.ClickHouse, token, kept, next)
+		p.endpoints.HTTPS, p.endpoints.Kafka, p.endpoints.ClickHouse, token, kept, next)
 }
 
 func orNone(addr string) string {

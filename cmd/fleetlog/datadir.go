@@ -61,12 +61,14 @@ func (d *dataDir) nodeID() (string, error) {
 
 // endpoints are the addresses in endpoints.json.
 type endpoints struct {
-	API        string `json:"api"`
-	GRPC       string `json:"grpc"`
-	MQTT       string `json:"mqtt"`
-	MQTTS      string `json:"mqtts"`
+	API        string `json:"api,omitempty"`
+	GRPC       string `json:"grpc,omitempty"`
+	Operations string `json:"operations,omitempty"` // of a node without the API
+	MQTT       string `json:"mqtt,omitempty"`
+	MQTTS      string `json:"mqtts,omitempty"`
+	HTTPS      string `json:"https,omitempty"`
 	Kafka      string `json:"kafka"`
-	ClickHouse string `json:"clickhouse"`
+	ClickHouse string `json:"clickhouse,omitempty"`
 }
 
 func (d *dataDir) writeEndpoints(e endpoints) error {

@@ -22,6 +22,10 @@ type cli struct {
 	LogFormat string     `help:"How to log: text or json." enum:"text,json" default:"text"`
 
 	Run     runCommand     `cmd:"" help:"Run the platform: device gateway, log, processors, projections and API in one process."`
+	Ingest  ingestCommand  `cmd:"" help:"Run the device gateway alone, one of many nodes."`
+	Process processCommand `cmd:"" help:"Run the processors alone, one of many nodes."`
+	Project projectCommand `cmd:"" help:"Run the projections alone, one of many nodes."`
+	Query   queryCommand   `cmd:"" help:"Run the API alone, one of many nodes."`
 	Sim     sim.Command    `cmd:"" help:"Simulate a fleet of devices over MQTT against a running platform."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/fleetlog/fleetlog/ingest/mqtt"
 	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/device"
@@ -27,7 +26,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// platform is everything `fleetlog run` is made of.
+// platform is everything a node is made of.
 type platform struct {
 	logger     *slog.Logger
 	components []component
@@ -52,89 +51,165 @@ func (p *platform) add(name string, run func(context.Context) error) {
 
 func (p *platform) onClose(f func() error) { p.closers = append(p.closers, f) }
 
-// assemble opens the engines and builds every room on them. The order of the
-// components is that of the flow; they are stopped in the reverse one, so that
+// parts is what the roles of a node are built from.
+type parts struct {
+	home      *dataDir
+	id        string // the node's
+	log       *eventlog.Log
+	analytics *clickhouse.Conn // nil when no role here needs it
+	devices   *registry.Registry
+	keys      *device.MasterKey
+	metrics   *prometheus.Registry
+	secure    *tls.Config
+}
+
+// assemble opens the engines and builds the node's roles on them. The order of
+// the components is that of the flow; they are stopped in the reverse one, so that
 // nothing accepts what the rest could no longer finish.
-func (r *runCommand) assemble(ctx context.Context, home *dataDir, logger *slog.Logger) (_ *platform, err error) {
-	p := &platform{logger: logger}
+func (n *node) assemble(ctx context.Context, home *dataDir, logger *slog.Logger) (_ *platform, err error) {
+	p := &platform{logger: logger, ready: map[string]func(context.Context) error{}}
 	defer func() {
 		if err != nil {
 			p.close()
 		}
 	}()
-	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-
-	log, err := r.openLog(ctx, p, home)
+	have, err := n.open(ctx, p, home)
 	if err != nil {
 		return nil, err
 	}
-	analytics, err := r.openClickHouse(ctx, p, home)
-	if err != nil {
-		return nil, err
-	}
-	node, err := home.nodeID()
-	if err != nil {
-		return nil, err
-	}
-	keys, err := device.OpenMasterKey(home.file("master.key"))
-	if err != nil {
-		return nil, err
-	}
-	tokens, created, err := access.OpenAdminToken(home.file("admin-token"))
-	if err != nil {
-		return nil, err
-	}
-	p.newToken = created
-	secure, err := r.serverTLS(home)
-	if err != nil {
-		return nil, err
-	}
-
-	devices := registry.New(log, logger)
-	gateway := mqtt.New(log, devices, keys, metrics, mqtt.Config{MaxConnections: r.MaxConnections, Inflight: r.Inflight, Node: node, Logger: logger})
-	telemetry, err := projections.NewTelemetry(log, analytics, projections.Options{Logger: logger, Registerer: metrics, Node: node})
-	if err != nil {
-		return nil, err
-	}
-	p.ready = map[string]func(context.Context) error{
-		"log":                  log.Ping,
-		"clickhouse":           analytics.Ping,
-		"registry":             func(context.Context) error { return devices.Ready() },
-		"telemetry projection": func(context.Context) error { return telemetry.Ready() },
-	}
-	api := query.NewServer(query.Deps{
-		Registry: devices, Keys: keys, Tokens: tokens, ClickHouse: analytics, Metrics: metrics, Ready: p.ready, Logger: logger,
-	})
-
-	if r.DebugAddr != "" {
-		if err := serveDebug(ctx, p, r.DebugAddr); err != nil {
+	if n.DebugAddr != "" {
+		if err := serveDebug(ctx, p, n.DebugAddr); err != nil {
 			return nil, err
 		}
 	}
-	p.add("registry", devices.Run)
-	p.add("device state", devicestate.New(log, node, logger, metrics).Run)
-	p.add("telemetry projection", telemetry.Run)
-	apiListener, err := r.listen(ctx, r.APIAddr, secure, "http/1.1")
-	if err != nil {
-		return nil, fmt.Errorf("--api-addr: %w", err)
+	// They are made before the registry runs, so that they hear of every change, and
+	// opened last, when all the rest is there.
+	var devices *deviceDoors
+	if n.has(ingestRole) {
+		if devices, err = n.newDeviceDoors(ctx, p, have); err != nil {
+			return nil, err
+		}
 	}
-	grpcListener, err := r.listen(ctx, r.GRPCAddr, secure, "h2")
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("--grpc-addr: %w", err), apiListener.Close())
+	if n.has(ingestRole) || n.has(queryRole) {
+		p.ready["registry"] = func(context.Context) error { return have.devices.Ready() }
+		p.add("registry", have.devices.Run)
 	}
-	p.endpoints.API, p.endpoints.GRPC = scheme(r.APIAddr)+apiListener.Addr().String(), grpcListener.Addr().String()
-	p.add("API", func(ctx context.Context) error { return api.Serve(ctx, apiListener, grpcListener) })
-	listeners, err := r.listenDevices(ctx, p, secure)
-	if err != nil {
-		return nil, errors.Join(err, apiListener.Close(), grpcListener.Close())
+	if n.has(processRole) {
+		p.add("device state", devicestate.New(have.log, have.id, logger, have.metrics).Run)
 	}
-	p.add("MQTT gateway", func(ctx context.Context) error { return gateway.Serve(ctx, listeners...) })
+	if n.has(projectRole) {
+		if err := addProjections(p, have); err != nil {
+			return nil, err
+		}
+	}
+	if err := n.addDoors(ctx, p, have, devices); err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 
-func (r *runCommand) openLog(ctx context.Context, p *platform, home *dataDir) (*eventlog.Log, error) {
-	brokers, partitions := r.Kafka, r.Partitions
+// open opens what the roles of the node are built from.
+func (n *node) open(ctx context.Context, p *platform, home *dataDir) (*parts, error) {
+	have := &parts{home: home, metrics: prometheus.NewRegistry()}
+	have.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	var err error
+	if have.log, err = n.openLog(ctx, p, home); err != nil {
+		return nil, err
+	}
+	p.ready["log"] = have.log.Ping
+	if n.has(projectRole) || n.has(queryRole) {
+		if have.analytics, err = n.openClickHouse(ctx, p, home); err != nil {
+			return nil, err
+		}
+		p.ready["clickhouse"] = have.analytics.Ping
+	}
+	if have.id, err = home.nodeID(); err != nil {
+		return nil, err
+	}
+	master := n.MasterKey
+	if master == "" {
+		master = home.file("master.key")
+	}
+	if have.keys, err = device.OpenMasterKey(master); err != nil {
+		return nil, err
+	}
+	if have.secure, err = n.serverTLS(home); err != nil {
+		return nil, err
+	}
+	have.devices = registry.New(have.log, p.logger)
+	return have, nil
+}
+
+func addProjections(p *platform, have *parts) error {
+	telemetry, err := projections.NewTelemetry(have.log, have.analytics, projections.Options{Logger: p.logger, Registerer: have.metrics, Node: have.id})
+	if err != nil {
+		return err
+	}
+	p.ready["telemetry projection"] = func(context.Context) error { return telemetry.Ready() }
+	p.add("telemetry projection", telemetry.Run)
+	return nil
+}
+
+// addDoors opens what others reach the node by.
+func (n *node) addDoors(ctx context.Context, p *platform, have *parts, devices *deviceDoors) (err error) {
+	var opened []net.Listener
+	defer func() {
+		for _, listener := range opened {
+			if err != nil {
+				err = errors.Join(err, listener.Close())
+			}
+		}
+	}()
+	open := func(flag, addr, protocol string) (net.Listener, error) {
+		listener, err := n.listen(ctx, addr, have.secure, protocol)
+		if err != nil {
+			return nil, fmt.Errorf("--%s: %w", flag, err)
+		}
+		opened = append(opened, listener)
+		return listener, nil
+	}
+	if n.has(queryRole) {
+		if err := n.addAPI(p, have, open); err != nil {
+			return err
+		}
+	} else {
+		listener, err := open("ops-addr", n.OpsAddr, "http/1.1")
+		if err != nil {
+			return err
+		}
+		p.endpoints.Operations = scheme(n.OpsAddr) + listener.Addr().String()
+		p.add("operations", func(ctx context.Context) error { return serveOperations(ctx, listener, have.metrics, p.ready) })
+	}
+	if devices != nil {
+		return devices.open(ctx, p)
+	}
+	return nil
+}
+
+func (n *node) addAPI(p *platform, have *parts, open func(flag, addr, protocol string) (net.Listener, error)) error {
+	tokens, created, err := access.OpenAdminToken(have.home.file("admin-token"))
+	if err != nil {
+		return err
+	}
+	p.newToken = created
+	api := query.NewServer(query.Deps{
+		Registry: have.devices, Keys: have.keys, Tokens: tokens, ClickHouse: have.analytics, Metrics: have.metrics, Ready: p.ready, Logger: p.logger,
+	})
+	rest, err := open("api-addr", n.APIAddr, "http/1.1")
+	if err != nil {
+		return err
+	}
+	rpc, err := open("grpc-addr", n.GRPCAddr, "h2")
+	if err != nil {
+		return err
+	}
+	p.endpoints.API, p.endpoints.GRPC = scheme(n.APIAddr)+rest.Addr().String(), rpc.Addr().String()
+	p.add("API", func(ctx context.Context) error { return api.Serve(ctx, rest, rpc) })
+	return nil
+}
+
+func (n *node) openLog(ctx context.Context, p *platform, home *dataDir) (*eventlog.Log, error) {
+	brokers, partitions := n.Kafka, n.Partitions
 	if partitions == 0 {
 		// Each costs fsyncs and inserts of its own; in one process more of them
 		// than cores help nobody, in a cluster they are what nodes share.
@@ -144,7 +219,7 @@ func (r *runCommand) openLog(ctx context.Context, p *platform, home *dataDir) (*
 		}
 	}
 	if len(brokers) == 0 {
-		broker, err := kafka.Start(kafka.Options{Addr: r.KafkaAddr, DataDir: home.file("log"), SyncWrites: r.LogSync, Logger: p.logger}) //nolint:contextcheck // it lives until it is closed
+		broker, err := kafka.Start(kafka.Options{Addr: n.KafkaAddr, DataDir: home.file("log"), SyncWrites: n.LogSync, Logger: p.logger}) //nolint:contextcheck // it lives until it is closed
 		if err != nil {
 			return nil, fmt.Errorf("--kafka-addr: %w", err)
 		}
@@ -153,7 +228,7 @@ func (r *runCommand) openLog(ctx context.Context, p *platform, home *dataDir) (*
 	}
 	p.endpoints.Kafka = brokers[0]
 	log, err := eventlog.Open(ctx, eventlog.Config{
-		Brokers: brokers, Prefix: r.TopicPrefix, Partitions: partitions, TelemetryRetention: r.Retention, Logger: p.logger,
+		Brokers: brokers, Prefix: n.TopicPrefix, Partitions: partitions, TelemetryRetention: n.Retention, Logger: p.logger,
 	})
 	if err != nil {
 		return nil, err
@@ -168,26 +243,26 @@ func (r *runCommand) openLog(ctx context.Context, p *platform, home *dataDir) (*
 	return log, nil
 }
 
-func (r *runCommand) openClickHouse(ctx context.Context, p *platform, home *dataDir) (*clickhouse.Conn, error) {
-	addr := r.ClickHouse
+func (n *node) openClickHouse(ctx context.Context, p *platform, home *dataDir) (*clickhouse.Conn, error) {
+	addr := n.ClickHouse
 	if addr == "" {
 		engine, err := chdb.Open(chdb.Config{Dir: home.file("clickhouse")})
 		if err != nil {
 			return nil, err
 		}
 		p.onClose(engine.Close)
-		if addr, err = r.serveClickHouse(ctx, p, engine); err != nil {
+		if addr, err = n.serveClickHouse(ctx, p, engine); err != nil {
 			return nil, err
 		}
 	}
 	p.endpoints.ClickHouse = addr
-	return clickhouse.Open(ctx, clickhouse.Config{Addr: addr, Database: r.Database, Logger: p.logger})
+	return clickhouse.Open(ctx, clickhouse.Config{Addr: addr, Database: n.Database, Logger: p.logger})
 }
 
 // serveClickHouse has the embedded engine answer from now on: the rooms need it
 // while they are built. As a component it only watches over that.
-func (r *runCommand) serveClickHouse(ctx context.Context, p *platform, engine *chdb.Engine) (addr string, err error) {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", r.ClickHouseAddr)
+func (n *node) serveClickHouse(ctx context.Context, p *platform, engine *chdb.Engine) (addr string, err error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", n.ClickHouseAddr)
 	if err != nil {
 		return "", fmt.Errorf("--clickhouse-addr: %w", err)
 	}
@@ -215,12 +290,12 @@ func (r *runCommand) serveClickHouse(ctx context.Context, p *platform, engine *c
 }
 
 // serverTLS is the configuration of every listener that has TLS.
-func (r *runCommand) serverTLS(home *dataDir) (*tls.Config, error) {
-	if (r.TLSCert == "") != (r.TLSKey == "") {
+func (n *node) serverTLS(home *dataDir) (*tls.Config, error) {
+	if (n.TLSCert == "") != (n.TLSKey == "") {
 		return nil, errors.New("--tls-cert and --tls-key go together: give both or neither")
 	}
-	if r.TLSCert != "" {
-		cert, err := tls.LoadX509KeyPair(r.TLSCert, r.TLSKey)
+	if n.TLSCert != "" {
+		cert, err := tls.LoadX509KeyPair(n.TLSCert, n.TLSKey)
 		if err != nil {
 			return nil, fmt.Errorf("--tls-cert: %w", err)
 		}
@@ -230,11 +305,11 @@ func (r *runCommand) serverTLS(home *dataDir) (*tls.Config, error) {
 	if host, err := os.Hostname(); err == nil {
 		names = append(names, host)
 	}
-	return localca.ServerConfig(home.file("tls"), append(names, r.TLSName...), time.Now())
+	return localca.ServerConfig(home.file("tls"), append(names, n.TLSName...), time.Now())
 }
 
 // listen opens an API port: plain on loopback, with TLS anywhere else.
-func (r *runCommand) listen(ctx context.Context, addr string, secure *tls.Config, protocol string) (net.Listener, error) {
+func (n *node) listen(ctx context.Context, addr string, secure *tls.Config, protocol string) (net.Listener, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil || isLoopback(addr) {
 		return listener, err
@@ -242,23 +317,6 @@ func (r *runCommand) listen(ctx context.Context, addr string, secure *tls.Config
 	own := secure.Clone()
 	own.NextProtos = []string{protocol}
 	return tls.NewListener(listener, own), nil
-}
-
-func (r *runCommand) listenDevices(ctx context.Context, p *platform, secure *tls.Config) ([]net.Listener, error) {
-	withTLS, err := mqtt.ListenTLS(ctx, r.MQTTSAddr, secure)
-	if err != nil {
-		return nil, fmt.Errorf("--mqtts-addr: %w", err)
-	}
-	p.endpoints.MQTTS = withTLS.Addr().String()
-	if r.MQTTAddr == "" {
-		return []net.Listener{withTLS}, nil
-	}
-	plain, err := mqtt.ListenPlain(ctx, r.MQTTAddr)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("--mqtt-addr: %w", err), withTLS.Close())
-	}
-	p.endpoints.MQTT = plain.Addr().String()
-	return []net.Listener{plain, withTLS}, nil
 }
 
 func scheme(addr string) string {

@@ -53,12 +53,23 @@ type process struct {
 // startProcess starts the platform on free ports and waits until it is ready.
 func startProcess(t *testing.T, dir string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, dir: dir, stderr: new(bytes.Buffer), stdout: new(bytes.Buffer)}
 	all := []string{"run", "--data-dir", dir}
-	for _, flag := range []string{"api", "grpc", "mqtt", "mqtts", "kafka", "clickhouse"} {
+	for _, flag := range []string{"api", "grpc", "mqtt", "mqtts", "https", "kafka", "clickhouse"} {
 		all = append(all, "--"+flag+"-addr", "127.0.0.1:0")
 	}
-	p.cmd = exec.Command(binary, append(all, args...)...)
+	p := startNode(t, dir, append(all, args...)...)
+	token, err := os.ReadFile(filepath.Join(dir, "admin-token"))
+	require.NoError(t, err)
+	p.token = string(token)
+	return p
+}
+
+// startNode starts the program with a data directory that is among the arguments
+// and waits until it is ready.
+func startNode(t *testing.T, dir string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, dir: dir, stderr: new(bytes.Buffer), stdout: new(bytes.Buffer)}
+	p.cmd = exec.Command(binary, args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
 	// What a killed process left would be taken for the new one's.
 	_ = os.Remove(filepath.Join(dir, "endpoints.json"))
@@ -77,9 +88,6 @@ func startProcess(t *testing.T, dir string, args ...string) *process {
 		return err == nil && json.Unmarshal(content, &p.at) == nil || exited()
 	}, time.Minute, 5*time.Millisecond, "fleetlog does not become ready")
 	p.started = time.Since(began)
-	token, err := os.ReadFile(filepath.Join(dir, "admin-token"))
-	require.NoError(t, err)
-	p.token = string(token)
 	return p
 }
 

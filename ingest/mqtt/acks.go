@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"sync"
 	"syscall"
@@ -80,8 +79,12 @@ func (o *outbox) queue(packet []byte) bool {
 // abort closes the socket at once, without a farewell that could block.
 func (o *outbox) abort() {
 	conn := o.conn
-	if secure, ok := conn.(*tls.Conn); ok {
-		conn = secure.NetConn()
+	for {
+		layer, ok := conn.(interface{ NetConn() net.Conn }) // TLS, WebSocket
+		if !ok {
+			break
+		}
+		conn = layer.NetConn()
 	}
 	_ = conn.Close()
 }

@@ -43,6 +43,15 @@ func (o *outbox) last(packet []byte) bool {
 	return true
 }
 
+// calm ends the patience with the last packet, if there was one.
+func (o *outbox) calm() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.patience != nil {
+		o.patience.Stop()
+	}
+}
+
 // finish closes the socket: after a graceful ending once all that is under way
 // is answered, else at once, with a farewell where there can be one. Either way it
 // returns only when nothing of the connection is left with the log, or ctx ends.
@@ -54,9 +63,10 @@ func (c *connection) finish(ctx context.Context, err error) {
 	}
 	if c.farewell(err) {
 		c.out.drained()
-		c.out.patience.Stop()
+		c.out.calm()
 		c.linger()
 	}
+	c.out.calm() // a farewell was said, and then the device's own came
 	_ = c.conn.Close()
 	if !graceful {
 		c.settle(ctx)

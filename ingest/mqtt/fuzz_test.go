@@ -34,6 +34,8 @@ func FuzzPackets(f *testing.F) {
 	f.Add(connectPacket("d", "h/d/?api-version=2021-04-12", "SharedAccessSignature sr=h&sig=x&se=1", 60))
 	f.Add(append(publishPacket("devices/d/messages/events/a=b", 1, `{"a":1}`), 0xc0, 0))
 	f.Add(packet(0x82, append([]byte{0, 3}, append(field("a/#"), 1)...)))
+	f.Add(connect5("d", "h/d/?api-version=2021-04-12", "SharedAccessSignature sr=h&sig=x&se=1", 60, packets.Properties{ReceiveMaximum: 3}))
+	f.Add(publish5("devices/d/messages/events/a=b", 1, `{"a":1}`, packets.Properties{ContentType: "a/b"}))
 	f.Add([]byte{0x30, 0xff, 0xff, 0xff, 0xff, 0x7f})
 	f.Add(publishPacket("t", 1, strings.Repeat("x", 40<<10)))
 	f.Fuzz(func(t *testing.T, stream []byte) {
@@ -68,20 +70,75 @@ func cut(t *testing.T, r io.Reader) [][]byte {
 		if pk.FixedHeader.Decode(first) != nil {
 			continue
 		}
-		pk.ProtocolVersion = mqtt311
-		switch pk.FixedHeader.Type {
-		case packets.Connect:
-			if pk.ConnectDecode(body) == nil {
-				_, _ = parseUserName(string(pk.Connect.Username))
-			}
-		case packets.Publish:
-			if pk.PublishDecode(body) == nil {
-				_, _ = parseTopic(pk.TopicName, "devices/d/messages/events/")
-			}
-		case packets.Subscribe:
-			_ = pk.SubscribeDecode(body)
+		for _, version := range []byte{mqtt311, mqtt5} {
+			c := &connection{version: version, prefix: telemetryTopic("d")}
+			pk := packets.Packet{FixedHeader: pk.FixedHeader, ProtocolVersion: mqtt311}
+			decode(t, c, &pk, body)
 		}
 	}
+}
+
+// decode puts one packet through what a connection of its version would.
+func decode(t *testing.T, c *connection, pk *packets.Packet, body []byte) {
+	switch pk.FixedHeader.Type {
+	case packets.Connect:
+		if pk.ConnectDecode(body) == nil && c.negotiate(pk) == nil {
+			_, _ = parseUserName(string(pk.Connect.Username))
+			if c.sessionExpiry > maxSessionExpiry && c.version == mqtt5 || c.maxPacket > 0 && c.maxPacket < minClientPacket || c.receiveMaximum == 0 {
+				t.Fatalf("granted %+v", c)
+			}
+		}
+	case packets.Publish:
+		if pk.PublishDecode(body) != nil || c.version == mqtt5 && c.takeProperties(pk) != nil {
+			return
+		}
+		if b, err := parseTopic(pk.TopicName, c.prefix); err == nil && c.version == mqtt5 {
+			if room := 3*maxPropertyBytes + len(body) + 128; len(b.raw) > room {
+				t.Fatalf("a bag of %d bytes from %d", len(b.raw), len(body))
+			}
+		}
+	case packets.Subscribe:
+		_, _ = c.decodeSubscribe(body)
+	case packets.Unsubscribe:
+		_, _ = c.decodeUnsubscribe(body)
+	case packets.Disconnect:
+		_ = c.disconnected(body)
+	}
+}
+
+// FuzzProperties makes an MQTT 5 message of foreign properties. What the record's
+// bag says of them is what was sent.
+func FuzzProperties(f *testing.F) {
+	f.Add("a=1", "room", "b 2", "application/json", []byte("c"), true, uint16(1))
+	f.Add("?%24.ct=x", "$.ct", "+&=%", "a/b", []byte{0xff}, false, uint16(17))
+	f.Fuzz(func(t *testing.T, bag, key, value, contentType string, correlation []byte, text bool, alias uint16) {
+		prefix := telemetryTopic("d")
+		p := packets.Properties{ContentType: contentType, CorrelationData: correlation, PayloadFormatFlag: text, PayloadFormat: 1,
+			TopicAlias: alias, TopicAliasFlag: alias > 0, User: []packets.UserProperty{{Key: key, Val: value}}}
+		frame := publish5(prefix+bag, 1, "{}", p)
+		_, body, err := newPacketReader(pipeConn{r: bytes.NewReader(frame)}, maxPacketBytes, func() error { return nil }).next()
+		if err != nil {
+			return
+		}
+		c := &connection{version: mqtt5, prefix: prefix}
+		pk := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1}, ProtocolVersion: mqtt311}
+		if pk.PublishDecode(body) != nil || c.takeProperties(&pk) != nil {
+			return
+		}
+		if string(pk.Payload) != "{}" {
+			t.Fatalf("payload became %q", pk.Payload)
+		}
+		if _, known := bagKeys(strings.TrimSuffix(bag, "/"))[key]; known || key == "" || strings.HasPrefix(key, "$.") {
+			return
+		}
+		sent := "&" + encodeBagText(key) + "=" + encodeBagText(value)
+		if raw := strings.TrimPrefix(pk.TopicName, prefix); !strings.HasSuffix("&"+strings.TrimPrefix(raw, "?"), sent) {
+			t.Fatalf("bag %q has not %q", raw, sent)
+		}
+		if got, err := url.PathUnescape(encodeBagText(value)); err != nil || got != value {
+			t.Fatalf("value %q came back as %q, %v", value, got, err)
+		}
+	})
 }
 
 func FuzzPropertyBag(f *testing.F) {

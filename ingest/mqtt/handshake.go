@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/fleetlog/fleetlog/internal/access"
-	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/deviceauth"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/sas"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -110,24 +110,20 @@ func (c *connection) authenticate(host, id, password string) error {
 	}
 	// One tenant until tenants have host names of their own.
 	c.tenant, c.device = access.DefaultTenant, id
-	keys := g.keys.DeviceKeys(c.tenant, registrationID(id, c.module))
-	at := time.Now()
-	err = token.Verify(keys.Primary, at)
-	if second := token.Verify(keys.Secondary, at); errors.Is(err, sas.ErrBadSignature) {
-		err = second
+	if state := g.registry.Get(c.tenant, id); c.module == "" {
+		err = deviceauth.Check(g.keys, state, c.tenant, host, id, token, time.Now())
+	} else {
+		err = deviceauth.CheckModule(g.keys, state, c.tenant, host, id, c.module, token, time.Now())
 	}
-	state := g.registry.Get(c.tenant, id)
 	switch {
-	case state == nil, device.IdentityOf(state, c.module) == nil:
+	case errors.Is(err, deviceauth.ErrUnknownDevice):
 		return endUnknownDevice
-	case errors.Is(err, sas.ErrExpired):
+	case errors.Is(err, deviceauth.ErrExpired):
 		return endTokenExpired
+	case errors.Is(err, deviceauth.ErrDisabled):
+		return endBlocked
 	case err != nil:
 		return endSignature
-	case !token.Covers(host, resource(id, c.module)):
-		return endSignature
-	case !state.GetEnabled():
-		return endBlocked
 	}
 	c.expires = token.Expiry
 	return nil

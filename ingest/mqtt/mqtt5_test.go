@@ -330,10 +330,11 @@ func retain(publish []byte) []byte {
 }
 
 func TestMQTT5Farewells(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, enginetest.EmbeddedLog(t), Config{})
 	s.put("d", true)
 	const userName = host + "/d/?api-version=2021-04-12"
-	t.Run("blocked", func(t *testing.T) {
+	t.Run("blocked", func(*testing.T) {
 		c, _ := s.connected5("d", packets.Properties{})
 		s.put("d", false)
 		c.farewell(0x98)
@@ -352,7 +353,7 @@ func TestMQTT5Farewells(t *testing.T) {
 		require.Zero(t, c.next5().ReasonCode)
 		c.farewell(0xA0)
 	})
-	t.Run("the device's own", func(t *testing.T) {
+	t.Run("the device's own", func(*testing.T) {
 		c, _ := s.connected5("d", packets.Properties{SessionExpiryInterval: 60, SessionExpiryIntervalFlag: true})
 		c.write([]byte{0xe0, 7, 0, 5, 0x11, 0, 0, 0, 9})
 		c.closed()
@@ -378,6 +379,7 @@ func TestMQTT5Farewells(t *testing.T) {
 // TestMQTT5DeadLog ends connections while messages wait for a log that does not
 // answer: the farewell and the end of the socket do not wait with them.
 func TestMQTT5DeadLog(t *testing.T) {
+	t.Parallel()
 	broker, stopBroker := enginetest.StoppableLog(t)
 	s := newSite(t, broker, Config{Inflight: 4})
 	s.put("d", true)
@@ -417,7 +419,7 @@ func TestReasonsFitAPacket(t *testing.T) {
 func TestOutboundCodec(t *testing.T) {
 	props := []packets.UserProperty{{Key: "a", Val: "1"}, {Key: "b", Val: strings.Repeat("v", 200)}}
 	old, v5 := &connection{version: mqtt311}, &connection{version: mqtt5}
-	require.Equal(t, publishPacket("t", 7, "payload"), old.encodePublish(nil, "t", 1, 7, props, []byte("payload")))
+	require.Equal(t, publishPacket("topic", 7, "payload"), old.encodePublish(nil, "topic", 1, 7, props, []byte("payload")))
 	require.Equal(t, publishPacket("t", 0, "payload"), old.encodePublish(nil, "t", 0, 0, nil, []byte("payload")))
 	require.Equal(t, publish5("t", 7, "payload", packets.Properties{User: props}), v5.encodePublish(nil, "t", 1, 7, props, []byte("payload")))
 	require.Equal(t, publish5("t", 0, "payload", packets.Properties{}), v5.encodePublish(nil, "t", 0, 0, nil, []byte("payload")))
@@ -430,4 +432,27 @@ func TestOutboundCodec(t *testing.T) {
 	require.Equal(t, []byte{0x90, 5, 0, 9, 0, 1, 0x8F}, v5.encodeSuback(nil, 9, []byte{1, 0x8F}))
 	require.Equal(t, []byte{0xb0, 2, 0, 9}, old.encodeUnsuback(nil, 9, []byte{0}))
 	require.Equal(t, []byte{0xb0, 4, 0, 9, 0, 0}, v5.encodeUnsuback(nil, 9, []byte{0}))
+}
+
+// TestHotPathOfMQTT5AllocatesNothing holds takeProperties to it for messages
+// without properties, and with a topic alias alone.
+func TestHotPathOfMQTT5AllocatesNothing(t *testing.T) {
+	c := &connection{version: mqtt5, prefix: telemetryTopic("d")}
+	for _, tc := range []struct{ topic, payload string }{
+		{telemetryTopic("d"), "\x00{}"},
+		{telemetryTopic("d"), "\x03\x23\x00\x05{}"},
+		{"", "\x03\x23\x00\x05{}"},
+	} {
+		pk := packets.Packet{}
+		payload := []byte(tc.payload)
+		require.NoError(t, c.takeProperties(&packets.Packet{TopicName: telemetryTopic("d"), Payload: []byte("\x03\x23\x00\x05{}")}))
+		require.Zero(t, testing.AllocsPerRun(100, func() {
+			pk.TopicName, pk.Payload = tc.topic, payload
+			if err := c.takeProperties(&pk); err != nil {
+				t.Error(err)
+			}
+		}))
+		require.Equal(t, "{}", string(pk.Payload))
+		require.Equal(t, telemetryTopic("d"), pk.TopicName)
+	}
 }

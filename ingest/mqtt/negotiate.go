@@ -67,6 +67,8 @@ func (c *connection) connack() []byte {
 	if c.version == mqtt5 {
 		pk.Properties = packets.Properties{
 			SessionExpiryInterval: uint32(c.sessionExpiry / time.Second), SessionExpiryIntervalFlag: true,
+			// A device that sends more meets back-pressure, not an error: its socket is
+			// not read while the window is full.
 			ReceiveMaximum: uint16(min(c.gateway.cfg.Inflight, math.MaxUint16)),
 			MaximumQos:     1, MaximumQosFlag: true,
 			// The flag is kept as a property of the message (FEATURES.md MQTT-06).

@@ -2,7 +2,9 @@ package mqtt
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"net"
 	"slices"
 
 	"github.com/fleetlog/fleetlog/internal/access"
@@ -35,10 +37,15 @@ func (c *connection) announce(ctx context.Context) {
 
 // protocol names how the device speaks.
 func (c *connection) protocol() string {
+	name := "mqtt"
 	if c.version == mqtt5 {
-		return "mqtt5"
+		name = "mqtt5"
 	}
-	return "mqtt"
+	switch c.conn.(type) {
+	case *net.TCPConn, *tls.Conn:
+		return name
+	}
+	return name + "-websocket"
 }
 
 // decided takes the fold's decision on DeviceConnected. A fold that is not there

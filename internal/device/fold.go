@@ -89,6 +89,8 @@ func changeIdentity(i *eventsv1.Identity, ev *eventsv1.DeviceEvent, outcome *eve
 	case *eventsv1.DeviceEvent_MessagesPurged:
 		i.Messages = nil
 		return nil
+	case *eventsv1.DeviceEvent_FileUploaded:
+		return nil
 	}
 	return rejection(eventsv1.RejectionReason_REJECTION_REASON_INVALID, "event carries no change this version knows")
 }
@@ -207,6 +209,8 @@ func validateIdentityChange(ev *eventsv1.DeviceEvent) error {
 		return validateConnected(c.Connected)
 	case *eventsv1.DeviceEvent_Disconnected:
 		return validateConnectionID(c.Disconnected.GetConnection())
+	case *eventsv1.DeviceEvent_FileUploaded:
+		return validateUpload(c.FileUploaded)
 	case *eventsv1.DeviceEvent_PropertiesDesired:
 		return validatePatch(c.PropertiesDesired.GetPatch())
 	case *eventsv1.DeviceEvent_PropertiesReported:

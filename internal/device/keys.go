@@ -66,6 +66,12 @@ func (m *MasterKey) DeviceKeys(tenant, deviceID string) Keys {
 	}
 }
 
+// ModuleKeys derives a module's keys as if `device/module` were the registration
+// id; no device id has a slash.
+func (m *MasterKey) ModuleKeys(tenant, deviceID, module string) Keys {
+	return m.DeviceKeys(tenant, deviceID+"/"+module)
+}
+
 // groupKey is the 64-byte key of the tenant's default enrollment group, which
 // IoT Central calls SAS-IoT-Devices.
 func (m *MasterKey) groupKey(tenant, slot string) []byte {
@@ -79,4 +85,12 @@ func (m *MasterKey) IDScope(tenant string) string {
 	mac := hmac.New(sha512.New, m.secret)
 	fmt.Fprintf(mac, "tenant/%s/idScope", tenant)
 	return fmt.Sprintf("0ne%08X", mac.Sum(nil)[:4])
+}
+
+// Secret derives a key for a purpose of the platform's own, such as signing what
+// it hands out to get it back. Each purpose has another one.
+func (m *MasterKey) Secret(purpose string) []byte {
+	mac := hmac.New(sha512.New, m.secret)
+	fmt.Fprintf(mac, "purpose/%s", purpose)
+	return mac.Sum(nil)
 }

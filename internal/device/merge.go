@@ -21,19 +21,24 @@ const (
 // The result has sorted keys and no spaces, so equal objects are equal bytes. A
 // patch that is not an object, or breaks a bound of a twin, is an error.
 func MergePatch(object, patch []byte) ([]byte, error) {
+	merged, _, err := mergePatch(object, patch)
+	return merged, err
+}
+
+// mergePatch gives beside the result what the patch says.
+func mergePatch(object, patch []byte) (merged []byte, changes map[string]any, err error) {
 	target := map[string]any{}
 	if len(object) > 0 {
-		var err error
 		if target, err = decodeObject(object); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	changes, err := parseObject(patch)
-	if err != nil {
-		return nil, err
+	if changes, err = parseObject(patch); err != nil {
+		return nil, nil, err
 	}
 	merge(target, changes)
-	return encodeObject(target)
+	merged, err = encodeObject(target)
+	return merged, changes, err
 }
 
 // DiffPatch is the merge patch that makes one object of another.

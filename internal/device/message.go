@@ -13,9 +13,9 @@ const (
 	// MaxMessageBytes bounds a cloud-to-device message with its properties
 	// (FEATURES.md HUB-07).
 	MaxMessageBytes = 64 << 10
-	// MaxMessageLife is how long one may wait at most, DefaultMessageLife how long
-	// it does when nobody says (FEATURES.md HUB-05).
-	MaxMessageLife     = 48 * time.Hour
+	// MaxMessageLife is how long one may wait at most (FEATURES.md HUB-05).
+	MaxMessageLife = 48 * time.Hour
+	// DefaultMessageLife is how long one waits when nobody says.
 	DefaultMessageLife = time.Hour
 	// maxDeliveries is how often one is tried before it counts as poison.
 	maxDeliveries = 10

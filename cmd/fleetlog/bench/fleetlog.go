@@ -25,6 +25,8 @@ type platform struct {
 	endpoints struct {
 		API        string `json:"api"`
 		MQTT       string `json:"mqtt"`
+		MQTTS      string `json:"mqtts"`
+		Kafka      string `json:"kafka"`
 		ClickHouse string `json:"clickhouse"`
 	}
 	token string
@@ -38,7 +40,7 @@ func (b *bench) startFleetlog(ctx context.Context, dir string) (*platform, error
 	var err error
 	p.process, err = b.start(b.binary, "run", "--data-dir", dir, "--log-level", "warn",
 		"--api-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0",
-		"--mqtts-addr", "127.0.0.1:0", "--kafka-addr", "127.0.0.1:0", "--clickhouse-addr", "127.0.0.1:0")
+		"--mqtts-addr", "127.0.0.1:0", "--https-addr", "127.0.0.1:0", "--kafka-addr", "127.0.0.1:0", "--clickhouse-addr", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
@@ -55,12 +57,18 @@ func (b *bench) startFleetlog(ctx context.Context, dir string) (*platform, error
 	return p, nil
 }
 
-func (p *platform) ready(ctx context.Context) bool {
+// announced reports whether the process has written down its addresses, which it
+// does when it is ready.
+func (p *platform) announced() bool {
 	text, err := os.ReadFile(filepath.Join(p.dir, "endpoints.json"))
-	if err != nil || json.Unmarshal(text, &p.endpoints) != nil {
+	return err == nil && json.Unmarshal(text, &p.endpoints) == nil
+}
+
+func (p *platform) ready(ctx context.Context) bool {
+	if !p.announced() {
 		return false
 	}
-	_, err = get(ctx, p.endpoints.API+"/readyz")
+	_, err := get(ctx, p.endpoints.API+"/readyz")
 	return err == nil
 }
 

@@ -29,12 +29,13 @@ func meterPayload(size int) string {
 
 // contestant is one of the brokers whose ingest is compared.
 type contestant struct {
-	name  string
-	run   func(context.Context) (load.Result, error)
-	rates []float64
+	name   string
+	run    func(context.Context) (load.Result, error)
+	target float64 // how many times its rate ours is to be; 0: just so
+	rates  []float64
 }
 
-// ingest compares acknowledged messages/s with Mosquitto's and mochi-mqtt's: one
+// ingest compares acknowledged messages/s with Mosquitto's, mochi-mqtt's and HiveMQ's: one
 // broker at a time, in turns, the median of each.
 func (b *bench) ingest(ctx context.Context) ([]row, error) {
 	dir := filepath.Join(b.work, "ingest")
@@ -57,12 +58,16 @@ func (b *bench) ingest(ctx context.Context) ([]row, error) {
 	contestants := []*contestant{
 		{name: "ingest alone", run: turn(true)},
 		{name: "all roles", run: turn(false)},
-		{name: "Mosquitto", run: func(ctx context.Context) (load.Result, error) {
+		{name: "Mosquitto", target: 6, run: func(ctx context.Context) (load.Result, error) {
 			p, address, err := b.startMosquitto(ctx)
 			return b.flood(ctx, p, address, anonymous(devices), err)
 		}},
-		{name: "mochi-mqtt", run: func(ctx context.Context) (load.Result, error) {
+		{name: "mochi-mqtt", target: 3, run: func(ctx context.Context) (load.Result, error) {
 			p, address, err := b.startMochi(ctx)
+			return b.flood(ctx, p, address, anonymous(devices), err)
+		}},
+		{name: "HiveMQ CE", run: func(ctx context.Context) (load.Result, error) {
+			p, address, err := b.startHiveMQ(ctx, anonymous(devices))
 			return b.flood(ctx, p, address, anonymous(devices), err)
 		}},
 	}
@@ -78,14 +83,17 @@ func (b *bench) ingest(ctx context.Context) ([]row, error) {
 	}
 	var rows []row
 	for _, us := range contestants[:2] {
-		for i, peer := range contestants[2:] {
-			target := []float64{5, 3}[i]
+		for _, peer := range contestants[2:] {
 			ratio := median(us.rates) / median(peer.rates)
-			rows = append(rows, row{
+			r := row{
 				what:     "acknowledged QoS 1 messages, 200 connections × 64 in flight, 150 bytes, " + us.name,
 				measured: perSecond(median(us.rates)), peer: peer.name + " " + perSecond(median(peer.rates)),
-				ratio: times(ratio), target: fmt.Sprintf("≥ %.0f ×", target), result: judge(ratio >= target),
-			})
+				ratio: times(ratio), target: "–", result: noted,
+			}
+			if peer.target > 0 {
+				r.target, r.result = fmt.Sprintf("≥ %.0f ×", peer.target), judge(ratio >= peer.target)
+			}
+			rows = append(rows, r)
 		}
 	}
 	return rows, nil

@@ -18,6 +18,8 @@ const (
 	startLimit = 60 * time.Second // until a server is ready
 	stopLimit  = 30 * time.Second // until it has ended
 	pollEvery  = 20 * time.Millisecond
+
+	javaTerminated = 128 + int(syscall.SIGTERM) // a Java virtual machine's exit status after SIGTERM
 )
 
 // process is a server under measurement. It ends when it is stopped, and with this
@@ -93,8 +95,11 @@ func (p *process) stop() error {
 		return fmt.Errorf("%s did not end within %s of SIGTERM", p.command.Path, stopLimit)
 	}
 	var exit *exec.ExitError
-	if errors.As(p.err, &exit) && exit.Sys().(syscall.WaitStatus).Signaled() { //nolint:forcetypeassert // so on every Unix
-		return nil // by our signal
+	if errors.As(p.err, &exit) {
+		status := exit.Sys().(syscall.WaitStatus) //nolint:forcetypeassert // so on every Unix
+		if status.Signaled() || status.ExitStatus() == javaTerminated {
+			return nil // by our signal
+		}
 	}
 	return p.err
 }

@@ -54,6 +54,7 @@ type Broker struct {
 	dir     string
 	cluster *kfake.Cluster
 	journal *intents
+	disk    *groupSync // nil without SyncWrites
 	lock    *os.File
 	stop    context.CancelFunc
 	upkeep  sync.WaitGroup
@@ -114,6 +115,10 @@ func start(opts Options, listen string, lock *os.File) (*Broker, error) {
 		return nil, err
 	}
 	var gate *gatedListener
+	var disk *groupSync
+	if opts.SyncWrites {
+		disk = newGroupSync(filepath.Join(opts.DataDir, logDir), opts.Logger)
+	}
 	kopts := []kfake.Opt{
 		kfake.NumBrokers(1),
 		kfake.ClusterID("fleetlog"),
@@ -126,24 +131,24 @@ func start(opts Options, listen string, lock *os.File) (*Broker, error) {
 				return nil, err
 			}
 			gate = newGatedListener(ln)
+			if disk != nil {
+				return durableListener{gate, disk}, nil
+			}
 			return gate, nil
 		}),
 	}
-	if opts.SyncWrites {
-		kopts = append(kopts, kfake.SyncWrites())
-	}
 	cluster, err := kfake.NewCluster(kopts...)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start embedded Kafka broker on %s with %s: %w", opts.Addr, opts.DataDir, err), journal.file.Close())
+		return nil, errors.Join(fmt.Errorf("start embedded Kafka broker on %s with %s: %w", opts.Addr, opts.DataDir, err), disk.close(), journal.file.Close())
 	}
 	if err := compact(opts, cluster); err != nil {
 		cluster.Close()
-		return nil, errors.Join(err, journal.file.Close())
+		return nil, errors.Join(err, disk.close(), journal.file.Close())
 	}
 	journal.watch(cluster)
 	gate.open()
 	ctx, stop := context.WithCancel(context.Background())
-	b := &Broker{addr: gate.Addr().String(), dir: opts.DataDir, cluster: cluster, journal: journal, lock: lock, stop: stop, logger: opts.Logger}
+	b := &Broker{addr: gate.Addr().String(), dir: opts.DataDir, cluster: cluster, journal: journal, disk: disk, lock: lock, stop: stop, logger: opts.Logger}
 	b.upkeep.Go(func() { retain(ctx, b.addr, opts.RetentionEvery, opts.Logger) })
 	return b, nil
 }
@@ -160,7 +165,8 @@ func (b *Broker) Close() error {
 		b.upkeep.Wait()
 		settled, listErr := noOpenTransactions(b.addr)
 		b.cluster.Close()
-		if settled {
+		err = b.disk.close()
+		if settled && err == nil {
 			err = os.WriteFile(filepath.Join(b.dir, cleanFile), nil, 0o600)
 		} else {
 			b.logger.Warn("embedded log closed with transactions open; the next start aborts them", "error", listErr)

@@ -3,6 +3,7 @@ package load
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +42,7 @@ const (
 	pubackSize       = 4
 )
 
-func connect(ctx context.Context, address string, from *net.TCPAddr, d Device) (_ *conn, err error) {
+func connect(ctx context.Context, address string, from *net.TCPAddr, secure *tls.Config, d Device) (_ *conn, err error) {
 	dialer := net.Dialer{Timeout: handshakeTimeout}
 	if from != nil {
 		dialer.LocalAddr = from
@@ -55,6 +56,9 @@ func connect(ctx context.Context, address string, from *net.TCPAddr, d Device) (
 			_ = socket.Close()
 		}
 	}()
+	if secure != nil {
+		socket = tls.Client(socket, secure)
+	}
 	hello := packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Connect}, ProtocolVersion: 4,
 		Connect: packets.ConnectParams{

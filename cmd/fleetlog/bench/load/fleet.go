@@ -11,9 +11,12 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -31,7 +34,9 @@ type Device struct {
 
 // Options of a fleet.
 type Options struct {
-	Address  string // host:port, without TLS
+	Address  string // host:port
+	CAFile   string // of the broker's certificate; without TLS when empty
+	Source   int    // connect from addresses in 127.Source.0.0/16; any when 0
 	Devices  []Device
 	Payload  string // may hold one Counter; empty for a fleet that only connects
 	Inflight int    // unacknowledged messages a connection, 1 to 65535
@@ -42,9 +47,9 @@ const (
 	handshakeTimeout = 30 * time.Second // of one connection
 	writeTimeout     = 30 * time.Second // after the end of a run: the broker has stopped reading
 
-	// perSource is how many connections share a loopback source address: fewer
-	// than Linux has ephemeral ports.
-	perSource = 20_000
+	// perSource is how many connections share a loopback source address: so few
+	// that Linux finds a free ephemeral port at once.
+	perSource = 2_000
 )
 
 // Fleet is a number of connections.
@@ -55,6 +60,10 @@ func Connect(ctx context.Context, o Options) (*Fleet, error) {
 	if o.Payload != "" && (o.Inflight < 1 || o.Inflight > 65535) {
 		return nil, fmt.Errorf("%d messages in flight: use 1 to 65535", o.Inflight)
 	}
+	secure, err := clientTLS(o.CAFile)
+	if err != nil {
+		return nil, err
+	}
 	f := &Fleet{conns: make([]*conn, len(o.Devices))}
 	group, running := errgroup.WithContext(ctx)
 	group.SetLimit(dialing)
@@ -63,7 +72,7 @@ func Connect(ctx context.Context, o Options) (*Fleet, error) {
 			break
 		}
 		group.Go(func() error {
-			c, err := connect(running, o.Address, source(i, len(o.Devices)), device)
+			c, err := connect(running, o.Address, source(i, o), secure, device)
 			if err != nil {
 				return fmt.Errorf("connect %s: %w", device.ID, err)
 			}
@@ -80,12 +89,37 @@ func Connect(ctx context.Context, o Options) (*Fleet, error) {
 	return f, nil
 }
 
-// source spreads very many connections over 127.0.0.2, 127.0.0.3 and so on.
-func source(i, of int) *net.TCPAddr {
-	if of <= perSource {
+// source spreads very many connections over loopback addresses.
+func source(i int, o Options) *net.TCPAddr {
+	if o.Source == 0 && len(o.Devices) <= perSource {
 		return nil
 	}
-	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i/perSource))}
+	return &net.TCPAddr{IP: net.IPv4(127, byte(o.Source), 0, byte(2+i/perSource))}
+}
+
+// clientTLS trusts one authority; nil without one.
+func clientTLS(caFile string) (*tls.Config, error) {
+	if caFile == "" {
+		return nil, nil //nolint:nilnil // no TLS is no error
+	}
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the broker's authority: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate", caFile)
+	}
+	return &tls.Config{RootCAs: roots, ServerName: "127.0.0.1", MinVersion: tls.VersionTLS12}, nil
+}
+
+// Abort breaks all connections off, as a power cut does.
+func (f *Fleet) Abort() {
+	for _, c := range f.conns {
+		if c != nil {
+			_ = c.net.Close()
+		}
+	}
 }
 
 // Close ends all connections with a DISCONNECT.

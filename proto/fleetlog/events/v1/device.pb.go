@@ -186,6 +186,7 @@ type DeviceEvent struct {
 	//	*DeviceEvent_MessageSettled
 	//	*DeviceEvent_MessagesPurged
 	//	*DeviceEvent_ParentAssigned
+	//	*DeviceEvent_FileUploaded
 	Change        isDeviceEvent_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -430,6 +431,15 @@ func (x *DeviceEvent) GetParentAssigned() *ParentAssigned {
 	return nil
 }
 
+func (x *DeviceEvent) GetFileUploaded() *FileUploaded {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_FileUploaded); ok {
+			return x.FileUploaded
+		}
+	}
+	return nil
+}
+
 type isDeviceEvent_Change interface {
 	isDeviceEvent_Change()
 }
@@ -502,6 +512,10 @@ type DeviceEvent_ParentAssigned struct {
 	ParentAssigned *ParentAssigned `protobuf:"bytes,43,opt,name=parent_assigned,json=parentAssigned,proto3,oneof"`
 }
 
+type DeviceEvent_FileUploaded struct {
+	FileUploaded *FileUploaded `protobuf:"bytes,46,opt,name=file_uploaded,json=fileUploaded,proto3,oneof"`
+}
+
 func (*DeviceEvent_Registered) isDeviceEvent_Change() {}
 
 func (*DeviceEvent_Updated) isDeviceEvent_Change() {}
@@ -535,6 +549,8 @@ func (*DeviceEvent_MessageSettled) isDeviceEvent_Change() {}
 func (*DeviceEvent_MessagesPurged) isDeviceEvent_Change() {}
 
 func (*DeviceEvent_ParentAssigned) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_FileUploaded) isDeviceEvent_Change() {}
 
 // Actor names the principal behind an event and the request it came in.
 type Actor struct {
@@ -1772,6 +1788,96 @@ func (x *ParentAssigned) GetParent() string {
 	return ""
 }
 
+// FileUploaded says that a device has ended a file upload. It changes no state:
+// the file itself is in the file store.
+type FileUploaded struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name in the store, `{device}/{name}`.
+	Blob string `protobuf:"bytes,1,opt,name=blob,proto3" json:"blob,omitempty"`
+	// The upload's correlation id, as the device was given it.
+	Correlation string `protobuf:"bytes,2,opt,name=correlation,proto3" json:"correlation,omitempty"`
+	// Size of the file in the store, 0 when there is none.
+	Bytes int64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// What the device says became of the upload.
+	Success       bool   `protobuf:"varint,4,opt,name=success,proto3" json:"success,omitempty"`
+	Status        int32  `protobuf:"varint,5,opt,name=status,proto3" json:"status,omitempty"`
+	Description   string `protobuf:"bytes,6,opt,name=description,proto3" json:"description,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FileUploaded) Reset() {
+	*x = FileUploaded{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileUploaded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileUploaded) ProtoMessage() {}
+
+func (x *FileUploaded) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FileUploaded.ProtoReflect.Descriptor instead.
+func (*FileUploaded) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *FileUploaded) GetBlob() string {
+	if x != nil {
+		return x.Blob
+	}
+	return ""
+}
+
+func (x *FileUploaded) GetCorrelation() string {
+	if x != nil {
+		return x.Correlation
+	}
+	return ""
+}
+
+func (x *FileUploaded) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *FileUploaded) GetSuccess() bool {
+	if x != nil {
+		return x.Success
+	}
+	return false
+}
+
+func (x *FileUploaded) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *FileUploaded) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
 // DeviceState is a device as the fold of its events.
 type DeviceState struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -1803,7 +1909,7 @@ type DeviceState struct {
 
 func (x *DeviceState) Reset() {
 	*x = DeviceState{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[22]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1815,7 +1921,7 @@ func (x *DeviceState) String() string {
 func (*DeviceState) ProtoMessage() {}
 
 func (x *DeviceState) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[22]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,7 +1934,7 @@ func (x *DeviceState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceState.ProtoReflect.Descriptor instead.
 func (*DeviceState) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{22}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DeviceState) GetTenant() string {
@@ -1963,7 +2069,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[23]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1975,7 +2081,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[23]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1988,7 +2094,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{23}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Identity) GetModule() string {
@@ -2053,7 +2159,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2065,7 +2171,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2078,7 +2184,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{24}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Connection) GetConnected() bool {
@@ -2141,13 +2247,17 @@ type Twin struct {
 	DesiredAt       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=desired_at,json=desiredAt,proto3" json:"desired_at,omitempty"`
 	ReportedAt      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=reported_at,json=reportedAt,proto3" json:"reported_at,omitempty"`
 	ModelId         string                 `protobuf:"bytes,7,opt,name=model_id,json=modelId,proto3" json:"model_id,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// When, and with which version of its section, each property was last set: in
+	// order of their paths.
+	DesiredStamps  []*PropertyStamp `protobuf:"bytes,8,rep,name=desired_stamps,json=desiredStamps,proto3" json:"desired_stamps,omitempty"`
+	ReportedStamps []*PropertyStamp `protobuf:"bytes,9,rep,name=reported_stamps,json=reportedStamps,proto3" json:"reported_stamps,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Twin) Reset() {
 	*x = Twin{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2159,7 +2269,7 @@ func (x *Twin) String() string {
 func (*Twin) ProtoMessage() {}
 
 func (x *Twin) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2172,7 +2282,7 @@ func (x *Twin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Twin.ProtoReflect.Descriptor instead.
 func (*Twin) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{25}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Twin) GetDesired() []byte {
@@ -2224,6 +2334,82 @@ func (x *Twin) GetModelId() string {
 	return ""
 }
 
+func (x *Twin) GetDesiredStamps() []*PropertyStamp {
+	if x != nil {
+		return x.DesiredStamps
+	}
+	return nil
+}
+
+func (x *Twin) GetReportedStamps() []*PropertyStamp {
+	if x != nil {
+		return x.ReportedStamps
+	}
+	return nil
+}
+
+// PropertyStamp dates one property of a twin's section.
+type PropertyStamp struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `name`, or `component/name`.
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PropertyStamp) Reset() {
+	*x = PropertyStamp{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PropertyStamp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PropertyStamp) ProtoMessage() {}
+
+func (x *PropertyStamp) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PropertyStamp.ProtoReflect.Descriptor instead.
+func (*PropertyStamp) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *PropertyStamp) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *PropertyStamp) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *PropertyStamp) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // Command waits for a device's answer.
 type Command struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2238,7 +2424,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2250,7 +2436,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2263,7 +2449,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{26}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Command) GetId() string {
@@ -2320,7 +2506,7 @@ type CloudMessage struct {
 
 func (x *CloudMessage) Reset() {
 	*x = CloudMessage{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2332,7 +2518,7 @@ func (x *CloudMessage) String() string {
 func (*CloudMessage) ProtoMessage() {}
 
 func (x *CloudMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2345,7 +2531,7 @@ func (x *CloudMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloudMessage.ProtoReflect.Descriptor instead.
 func (*CloudMessage) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{27}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CloudMessage) GetId() string {
@@ -2412,7 +2598,7 @@ type DeviceSnapshot struct {
 
 func (x *DeviceSnapshot) Reset() {
 	*x = DeviceSnapshot{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2424,7 +2610,7 @@ func (x *DeviceSnapshot) String() string {
 func (*DeviceSnapshot) ProtoMessage() {}
 
 func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2437,7 +2623,7 @@ func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceSnapshot.ProtoReflect.Descriptor instead.
 func (*DeviceSnapshot) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{28}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DeviceSnapshot) GetState() *DeviceState {
@@ -2474,7 +2660,7 @@ type CommandResult struct {
 
 func (x *CommandResult) Reset() {
 	*x = CommandResult{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2486,7 +2672,7 @@ func (x *CommandResult) String() string {
 func (*CommandResult) ProtoMessage() {}
 
 func (x *CommandResult) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2499,7 +2685,7 @@ func (x *CommandResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandResult.ProtoReflect.Descriptor instead.
 func (*CommandResult) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{29}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CommandResult) GetCommand() string {
@@ -2539,7 +2725,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2551,7 +2737,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2564,7 +2750,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{30}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Outcome) GetEventId() string {
@@ -2606,7 +2792,7 @@ type Rejection struct {
 
 func (x *Rejection) Reset() {
 	*x = Rejection{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2618,7 +2804,7 @@ func (x *Rejection) String() string {
 func (*Rejection) ProtoMessage() {}
 
 func (x *Rejection) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2631,7 +2817,7 @@ func (x *Rejection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejection.ProtoReflect.Descriptor instead.
 func (*Rejection) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{31}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Rejection) GetReason() RejectionReason {
@@ -2652,7 +2838,7 @@ var File_fleetlog_events_v1_device_proto protoreflect.FileDescriptor
 
 const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\n" +
-	"\x1ffleetlog/events/v1/device.proto\x12\x12fleetlog.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\f\n" +
+	"\x1ffleetlog/events/v1/device.proto\x12\x12fleetlog.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\r\n" +
 	"\vDeviceEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x16\n" +
@@ -2680,7 +2866,8 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x0emessage_locked\x18( \x01(\v2!.fleetlog.events.v1.MessageLockedH\x00R\rmessageLocked\x12M\n" +
 	"\x0fmessage_settled\x18) \x01(\v2\".fleetlog.events.v1.MessageSettledH\x00R\x0emessageSettled\x12M\n" +
 	"\x0fmessages_purged\x18* \x01(\v2\".fleetlog.events.v1.MessagesPurgedH\x00R\x0emessagesPurged\x12M\n" +
-	"\x0fparent_assigned\x18+ \x01(\v2\".fleetlog.events.v1.ParentAssignedH\x00R\x0eparentAssignedB\b\n" +
+	"\x0fparent_assigned\x18+ \x01(\v2\".fleetlog.events.v1.ParentAssignedH\x00R\x0eparentAssigned\x12G\n" +
+	"\rfile_uploaded\x18. \x01(\v2 .fleetlog.events.v1.FileUploadedH\x00R\ffileUploadedB\b\n" +
 	"\x06change\"D\n" +
 	"\x05Actor\x12\x1c\n" +
 	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12\x1d\n" +
@@ -2776,7 +2963,14 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"settlement\"\x10\n" +
 	"\x0eMessagesPurged\"(\n" +
 	"\x0eParentAssigned\x12\x16\n" +
-	"\x06parent\x18\x01 \x01(\tR\x06parent\"\xca\x04\n" +
+	"\x06parent\x18\x01 \x01(\tR\x06parent\"\xae\x01\n" +
+	"\fFileUploaded\x12\x12\n" +
+	"\x04blob\x18\x01 \x01(\tR\x04blob\x12 \n" +
+	"\vcorrelation\x18\x02 \x01(\tR\vcorrelation\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x18\n" +
+	"\asuccess\x18\x04 \x01(\bR\asuccess\x12\x16\n" +
+	"\x06status\x18\x05 \x01(\x05R\x06status\x12 \n" +
+	"\vdescription\x18\x06 \x01(\tR\vdescription\"\xca\x04\n" +
 	"\vDeviceState\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x18\n" +
@@ -2813,7 +3007,7 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\bprotocol\x18\x04 \x01(\tR\bprotocol\x120\n" +
 	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12+\n" +
 	"\x11desired_delivered\x18\x06 \x01(\x04R\x10desiredDelivered\x12G\n" +
-	"\x11devicebound_until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x10deviceboundUntil\"\xa3\x02\n" +
+	"\x11devicebound_until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x10deviceboundUntil\"\xb9\x03\n" +
 	"\x04Twin\x12\x18\n" +
 	"\adesired\x18\x01 \x01(\fR\adesired\x12'\n" +
 	"\x0fdesired_version\x18\x02 \x01(\x04R\x0edesiredVersion\x12\x1a\n" +
@@ -2823,7 +3017,13 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"desired_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tdesiredAt\x12;\n" +
 	"\vreported_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"reportedAt\x12\x19\n" +
-	"\bmodel_id\x18\a \x01(\tR\amodelId\"\xbe\x01\n" +
+	"\bmodel_id\x18\a \x01(\tR\amodelId\x12H\n" +
+	"\x0edesired_stamps\x18\b \x03(\v2!.fleetlog.events.v1.PropertyStampR\rdesiredStamps\x12J\n" +
+	"\x0freported_stamps\x18\t \x03(\v2!.fleetlog.events.v1.PropertyStampR\x0ereportedStamps\"i\n" +
+	"\rPropertyStamp\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xbe\x01\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12\x18\n" +
@@ -2884,7 +3084,7 @@ func file_fleetlog_events_v1_device_proto_rawDescGZIP() []byte {
 }
 
 var file_fleetlog_events_v1_device_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_fleetlog_events_v1_device_proto_goTypes = []any{
 	(Settlement)(0),               // 0: fleetlog.events.v1.Settlement
 	(RejectionReason)(0),          // 1: fleetlog.events.v1.RejectionReason
@@ -2910,20 +3110,22 @@ var file_fleetlog_events_v1_device_proto_goTypes = []any{
 	(*MessageSettled)(nil),        // 21: fleetlog.events.v1.MessageSettled
 	(*MessagesPurged)(nil),        // 22: fleetlog.events.v1.MessagesPurged
 	(*ParentAssigned)(nil),        // 23: fleetlog.events.v1.ParentAssigned
-	(*DeviceState)(nil),           // 24: fleetlog.events.v1.DeviceState
-	(*Identity)(nil),              // 25: fleetlog.events.v1.Identity
-	(*Connection)(nil),            // 26: fleetlog.events.v1.Connection
-	(*Twin)(nil),                  // 27: fleetlog.events.v1.Twin
-	(*Command)(nil),               // 28: fleetlog.events.v1.Command
-	(*CloudMessage)(nil),          // 29: fleetlog.events.v1.CloudMessage
-	(*DeviceSnapshot)(nil),        // 30: fleetlog.events.v1.DeviceSnapshot
-	(*CommandResult)(nil),         // 31: fleetlog.events.v1.CommandResult
-	(*Outcome)(nil),               // 32: fleetlog.events.v1.Outcome
-	(*Rejection)(nil),             // 33: fleetlog.events.v1.Rejection
-	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
+	(*FileUploaded)(nil),          // 24: fleetlog.events.v1.FileUploaded
+	(*DeviceState)(nil),           // 25: fleetlog.events.v1.DeviceState
+	(*Identity)(nil),              // 26: fleetlog.events.v1.Identity
+	(*Connection)(nil),            // 27: fleetlog.events.v1.Connection
+	(*Twin)(nil),                  // 28: fleetlog.events.v1.Twin
+	(*PropertyStamp)(nil),         // 29: fleetlog.events.v1.PropertyStamp
+	(*Command)(nil),               // 30: fleetlog.events.v1.Command
+	(*CloudMessage)(nil),          // 31: fleetlog.events.v1.CloudMessage
+	(*DeviceSnapshot)(nil),        // 32: fleetlog.events.v1.DeviceSnapshot
+	(*CommandResult)(nil),         // 33: fleetlog.events.v1.CommandResult
+	(*Outcome)(nil),               // 34: fleetlog.events.v1.Outcome
+	(*Rejection)(nil),             // 35: fleetlog.events.v1.Rejection
+	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
 }
 var file_fleetlog_events_v1_device_proto_depIdxs = []int32{
-	34, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
+	36, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
 	3,  // 1: fleetlog.events.v1.DeviceEvent.actor:type_name -> fleetlog.events.v1.Actor
 	4,  // 2: fleetlog.events.v1.DeviceEvent.precondition:type_name -> fleetlog.events.v1.Precondition
 	5,  // 3: fleetlog.events.v1.DeviceEvent.registered:type_name -> fleetlog.events.v1.DeviceRegistered
@@ -2943,43 +3145,47 @@ var file_fleetlog_events_v1_device_proto_depIdxs = []int32{
 	21, // 17: fleetlog.events.v1.DeviceEvent.message_settled:type_name -> fleetlog.events.v1.MessageSettled
 	22, // 18: fleetlog.events.v1.DeviceEvent.messages_purged:type_name -> fleetlog.events.v1.MessagesPurged
 	23, // 19: fleetlog.events.v1.DeviceEvent.parent_assigned:type_name -> fleetlog.events.v1.ParentAssigned
-	7,  // 20: fleetlog.events.v1.DeviceUpdated.organizations:type_name -> fleetlog.events.v1.Organizations
-	34, // 21: fleetlog.events.v1.DeviceDisconnected.devicebound_until:type_name -> google.protobuf.Timestamp
-	34, // 22: fleetlog.events.v1.CommandRequested.connect_by:type_name -> google.protobuf.Timestamp
-	34, // 23: fleetlog.events.v1.CommandRequested.deadline:type_name -> google.protobuf.Timestamp
-	19, // 24: fleetlog.events.v1.MessageEnqueued.properties:type_name -> fleetlog.events.v1.MessageProperty
-	34, // 25: fleetlog.events.v1.MessageEnqueued.expires:type_name -> google.protobuf.Timestamp
-	34, // 26: fleetlog.events.v1.MessageLocked.until:type_name -> google.protobuf.Timestamp
-	0,  // 27: fleetlog.events.v1.MessageSettled.settlement:type_name -> fleetlog.events.v1.Settlement
-	34, // 28: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
-	34, // 29: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
-	25, // 30: fleetlog.events.v1.DeviceState.self:type_name -> fleetlog.events.v1.Identity
-	25, // 31: fleetlog.events.v1.DeviceState.modules:type_name -> fleetlog.events.v1.Identity
-	26, // 32: fleetlog.events.v1.Identity.connection:type_name -> fleetlog.events.v1.Connection
-	27, // 33: fleetlog.events.v1.Identity.twin:type_name -> fleetlog.events.v1.Twin
-	28, // 34: fleetlog.events.v1.Identity.commands:type_name -> fleetlog.events.v1.Command
-	29, // 35: fleetlog.events.v1.Identity.messages:type_name -> fleetlog.events.v1.CloudMessage
-	34, // 36: fleetlog.events.v1.Connection.since:type_name -> google.protobuf.Timestamp
-	34, // 37: fleetlog.events.v1.Connection.devicebound_until:type_name -> google.protobuf.Timestamp
-	34, // 38: fleetlog.events.v1.Twin.desired_at:type_name -> google.protobuf.Timestamp
-	34, // 39: fleetlog.events.v1.Twin.reported_at:type_name -> google.protobuf.Timestamp
-	34, // 40: fleetlog.events.v1.Command.connect_by:type_name -> google.protobuf.Timestamp
-	34, // 41: fleetlog.events.v1.Command.deadline:type_name -> google.protobuf.Timestamp
-	18, // 42: fleetlog.events.v1.CloudMessage.message:type_name -> fleetlog.events.v1.MessageEnqueued
-	34, // 43: fleetlog.events.v1.CloudMessage.enqueued_at:type_name -> google.protobuf.Timestamp
-	34, // 44: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
-	24, // 45: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
-	32, // 46: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
-	16, // 47: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
-	34, // 48: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
-	33, // 49: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
-	31, // 50: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
-	1,  // 51: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
-	52, // [52:52] is the sub-list for method output_type
-	52, // [52:52] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	24, // 20: fleetlog.events.v1.DeviceEvent.file_uploaded:type_name -> fleetlog.events.v1.FileUploaded
+	7,  // 21: fleetlog.events.v1.DeviceUpdated.organizations:type_name -> fleetlog.events.v1.Organizations
+	36, // 22: fleetlog.events.v1.DeviceDisconnected.devicebound_until:type_name -> google.protobuf.Timestamp
+	36, // 23: fleetlog.events.v1.CommandRequested.connect_by:type_name -> google.protobuf.Timestamp
+	36, // 24: fleetlog.events.v1.CommandRequested.deadline:type_name -> google.protobuf.Timestamp
+	19, // 25: fleetlog.events.v1.MessageEnqueued.properties:type_name -> fleetlog.events.v1.MessageProperty
+	36, // 26: fleetlog.events.v1.MessageEnqueued.expires:type_name -> google.protobuf.Timestamp
+	36, // 27: fleetlog.events.v1.MessageLocked.until:type_name -> google.protobuf.Timestamp
+	0,  // 28: fleetlog.events.v1.MessageSettled.settlement:type_name -> fleetlog.events.v1.Settlement
+	36, // 29: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
+	36, // 30: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
+	26, // 31: fleetlog.events.v1.DeviceState.self:type_name -> fleetlog.events.v1.Identity
+	26, // 32: fleetlog.events.v1.DeviceState.modules:type_name -> fleetlog.events.v1.Identity
+	27, // 33: fleetlog.events.v1.Identity.connection:type_name -> fleetlog.events.v1.Connection
+	28, // 34: fleetlog.events.v1.Identity.twin:type_name -> fleetlog.events.v1.Twin
+	30, // 35: fleetlog.events.v1.Identity.commands:type_name -> fleetlog.events.v1.Command
+	31, // 36: fleetlog.events.v1.Identity.messages:type_name -> fleetlog.events.v1.CloudMessage
+	36, // 37: fleetlog.events.v1.Connection.since:type_name -> google.protobuf.Timestamp
+	36, // 38: fleetlog.events.v1.Connection.devicebound_until:type_name -> google.protobuf.Timestamp
+	36, // 39: fleetlog.events.v1.Twin.desired_at:type_name -> google.protobuf.Timestamp
+	36, // 40: fleetlog.events.v1.Twin.reported_at:type_name -> google.protobuf.Timestamp
+	29, // 41: fleetlog.events.v1.Twin.desired_stamps:type_name -> fleetlog.events.v1.PropertyStamp
+	29, // 42: fleetlog.events.v1.Twin.reported_stamps:type_name -> fleetlog.events.v1.PropertyStamp
+	36, // 43: fleetlog.events.v1.PropertyStamp.at:type_name -> google.protobuf.Timestamp
+	36, // 44: fleetlog.events.v1.Command.connect_by:type_name -> google.protobuf.Timestamp
+	36, // 45: fleetlog.events.v1.Command.deadline:type_name -> google.protobuf.Timestamp
+	18, // 46: fleetlog.events.v1.CloudMessage.message:type_name -> fleetlog.events.v1.MessageEnqueued
+	36, // 47: fleetlog.events.v1.CloudMessage.enqueued_at:type_name -> google.protobuf.Timestamp
+	36, // 48: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
+	25, // 49: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
+	34, // 50: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
+	16, // 51: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
+	36, // 52: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
+	35, // 53: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
+	33, // 54: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
+	1,  // 55: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
+	56, // [56:56] is the sub-list for method output_type
+	56, // [56:56] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_events_v1_device_proto_init() }
@@ -3005,6 +3211,7 @@ func file_fleetlog_events_v1_device_proto_init() {
 		(*DeviceEvent_MessageSettled)(nil),
 		(*DeviceEvent_MessagesPurged)(nil),
 		(*DeviceEvent_ParentAssigned)(nil),
+		(*DeviceEvent_FileUploaded)(nil),
 	}
 	file_fleetlog_events_v1_device_proto_msgTypes[2].OneofWrappers = []any{}
 	file_fleetlog_events_v1_device_proto_msgTypes[4].OneofWrappers = []any{}
@@ -3015,7 +3222,7 @@ func file_fleetlog_events_v1_device_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_events_v1_device_proto_rawDesc), len(file_fleetlog_events_v1_device_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   32,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

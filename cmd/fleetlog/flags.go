@@ -1,0 +1,59 @@
+package main
+
+import "time"
+
+// The flags of the commands that run parts of the platform, by what they are
+// about. Scripts rely on their names and defaults.
+
+// nodeFlags are what every node has.
+type nodeFlags struct {
+	DataDir   string `help:"Where this node keeps what is its own." default:"./fleetlog-data" type:"path" placeholder:"DIR"`
+	MasterKey string `help:"File of the secret that device keys are derived from, the same for all nodes; <data-dir>/master.key when empty, made if it is missing." type:"path" placeholder:"FILE"`
+
+	Kafka       []string      `help:"Kafka brokers; 'run' has its own when there are none here." placeholder:"HOST:PORT,…"`
+	TopicPrefix string        `help:"Prefix of topics and consumer groups on the brokers." default:"fleetlog."`
+	Partitions  int32         `help:"Partitions of topics that are made anew; 0 is one a core (2 to 8) in the embedded broker and 12 in brokers of yours." default:"0"`
+	Retention   time.Duration `help:"How long the log keeps telemetry." default:"168h"`
+
+	TLSCert string   `name:"tls-cert" help:"Server certificate chain (PEM) instead of one from the local CA." type:"existingfile" placeholder:"FILE"`
+	TLSKey  string   `name:"tls-key" help:"Key of --tls-cert (PEM)." type:"existingfile" placeholder:"FILE"`
+	TLSName []string `name:"tls-name" help:"Further host names or addresses for the local CA's server certificate." placeholder:"NAME,…"`
+
+	DebugAddr string `help:"Serve Go's profiles here (/debug/pprof); loopback only, off when empty." placeholder:"ADDR"`
+}
+
+// embeddedFlags are of the engines inside the process.
+type embeddedFlags struct {
+	KafkaAddr      string `help:"Where the embedded Kafka broker listens; loopback only." default:"127.0.0.1:9092" placeholder:"ADDR"`
+	LogSync        bool   `help:"Have every message on disk (fsync) before it is acknowledged; embedded broker only." default:"true" negatable:""`
+	ClickHouseAddr string `name:"clickhouse-addr" help:"Where the embedded ClickHouse answers HTTP; loopback only." default:"127.0.0.1:8123" placeholder:"ADDR"`
+}
+
+// clickHouseFlags are of roles that write to or read from ClickHouse.
+type clickHouseFlags struct {
+	ClickHouse string `name:"clickhouse" help:"ClickHouse, as http(s)://user:password@host:port; 'run' has its own when there is none here." placeholder:"URL"`
+	Database   string `help:"Database in ClickHouse." default:"fleetlog"`
+}
+
+// deviceFlags are of the device gateway.
+type deviceFlags struct {
+	MQTTAddr       string `name:"mqtt-addr" help:"MQTT without TLS; loopback only, empty for none." default:"127.0.0.1:1883" placeholder:"ADDR"`
+	MQTTSAddr      string `name:"mqtts-addr" help:"MQTT over TLS." default:"127.0.0.1:8883" placeholder:"ADDR"`
+	HTTPSAddr      string `name:"https-addr" help:"HTTPS and MQTT over WebSocket for devices; Azure's SDKs assume port 443." default:"127.0.0.1:8443" placeholder:"ADDR"`
+	MaxConnections int64  `help:"Device connections at one time." default:"100000"`
+	Inflight       int64  `help:"Messages of one device that may wait for the log." default:"256"`
+	Files          string `help:"Where devices' uploads go: file:///directory, s3://bucket?region=… or azblob://container; <data-dir>/files when empty." placeholder:"URL"`
+	MaxFileBytes   int64  `help:"Largest file a device may upload." default:"104857600"`
+	BridgeConfig   string `help:"YAML file with MQTT brokers to take telemetry from; deploy/bridges.yaml is an example." type:"existingfile" placeholder:"FILE"`
+}
+
+// apiFlags are of the API.
+type apiFlags struct {
+	APIAddr  string `help:"REST API, documentation and metrics." default:"127.0.0.1:8080" placeholder:"ADDR"`
+	GRPCAddr string `name:"grpc-addr" help:"gRPC API." default:"127.0.0.1:9090" placeholder:"ADDR"`
+}
+
+// operationsFlags are of a node without the API.
+type operationsFlags struct {
+	OpsAddr string `help:"Health (/healthz, /readyz) and metrics (/metrics) of this node." default:"127.0.0.1:8081" placeholder:"ADDR"`
+}

@@ -1,0 +1,148 @@
+package https
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/fleetlog/fleetlog/internal/access"
+	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/deviceauth"
+	"github.com/fleetlog/fleetlog/internal/eventlog"
+	"github.com/fleetlog/fleetlog/internal/sas"
+	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
+)
+
+// caller is the device or module that a request comes from.
+type caller struct{ tenant, device, module string }
+
+// path is the caller's own part of a path.
+func (c caller) path() string {
+	if c.module == "" {
+		return "/devices/" + c.device
+	}
+	return "/devices/" + c.device + "/modules/" + c.module
+}
+
+// identity is the caller's part of the device's state; nil when there is none.
+func (c caller) identity(state *eventsv1.DeviceState) *eventsv1.Identity {
+	if c.module == "" {
+		return state.GetSelf()
+	}
+	n := slices.IndexFunc(state.GetModules(), func(i *eventsv1.Identity) bool { return i.GetModule() == c.module })
+	if n < 0 {
+		return nil
+	}
+	return state.GetModules()[n]
+}
+
+// authenticate lets the device of the request's path in, by the SAS token of the
+// Authorization header.
+func (d *Door) authenticate(r *http.Request) (caller, error) {
+	// One tenant until tenants have host names of their own.
+	c := caller{tenant: access.DefaultTenant, device: r.PathValue("device"), module: r.PathValue("module")}
+	if d.deps.Registry.Ready() != nil {
+		return c, failBusy
+	}
+	token, err := sas.Parse(r.Header.Get("Authorization"))
+	if err != nil || device.ValidateID(c.device) != nil {
+		return c, failToken
+	}
+	state := d.deps.Registry.Get(c.tenant, c.device)
+	if err := d.check(state, c, r.Host, token); err != nil {
+		return c, err
+	}
+	if c.module != "" && c.identity(state) == nil {
+		return c, failModule
+	}
+	return c, nil
+}
+
+// check takes the token for the host that the request names; SDKs sign it without
+// the port.
+func (d *Door) check(state *eventsv1.DeviceState, c caller, host string, token sas.Token) error {
+	err := deviceauth.Check(d.deps.Keys, state, c.tenant, hostOf(host), c.device, token, time.Now())
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, deviceauth.ErrExpired):
+		return failExpired
+	case errors.Is(err, deviceauth.ErrUnknownDevice):
+		return failDevice
+	case errors.Is(err, deviceauth.ErrDisabled):
+		return failDisabled
+	}
+	return fmt.Errorf("%w: %w", failToken, err)
+}
+
+// forDevice is a handler for a device that has been let in and is within its
+// rate.
+func (d *Door) forDevice(operation string, serve func(http.ResponseWriter, *http.Request, caller) error) http.Handler {
+	return d.forAnyone(operation, func(w http.ResponseWriter, r *http.Request) error {
+		c, err := d.authenticate(r)
+		if err != nil {
+			return err
+		}
+		return d.withinDevice(c.tenant, c.device, func() error { return serve(w, r, c) })
+	})
+}
+
+// withinDevice serves within the device's rate and its share of the places.
+func (d *Door) withinDevice(tenant, id string, serve func() error) error {
+	key := string(eventlog.Key(tenant, id))
+	if !d.devices.allow(key) || !d.underway.begin(key) {
+		return failThrottled
+	}
+	defer d.underway.end(key)
+	return serve()
+}
+
+// forAnyone is a handler that bounds and counts; what it serves checks for itself
+// who asks.
+func (d *Door) forAnyone(operation string, serve func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		err := d.bounded(w, r, serve)
+		d.metrics.seconds.WithLabelValues(operation).Observe(time.Since(began).Seconds())
+		if err == nil {
+			d.metrics.requests.WithLabelValues(operation, "ok").Inc()
+			return
+		}
+		f := failureOf(err)
+		d.metrics.requests.WithLabelValues(operation, f.code).Inc()
+		if f.status >= http.StatusInternalServerError {
+			d.warn("device request failed", "operation", operation, "path", clip(r.URL.Path), "remote", r.RemoteAddr, "error", err)
+		}
+		if operation == "blob" {
+			f.answerBlob(w)
+			return
+		}
+		f.answer(w)
+	})
+}
+
+func (d *Door) bounded(w http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter, *http.Request) error) error {
+	if !d.addresses.allow(hostOf(r.RemoteAddr)) {
+		return failThrottled
+	}
+	if !d.places.TryAcquire(1) {
+		return failBusy
+	}
+	defer d.places.Release(1)
+	control := http.NewResponseController(w)
+	if err := errors.Join(control.SetReadDeadline(time.Now().Add(bodyTimeout)), control.SetWriteDeadline(time.Now().Add(answerTimeout))); err != nil {
+		return within(failInternal, err)
+	}
+	return serve(w, r)
+}
+
+// clip shortens what a device sent before it is logged.
+func clip(s string) string {
+	const most = 128
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}
