@@ -135,7 +135,9 @@ func messageBag(m *eventsv1.CloudMessage, to string) string {
 	system("$.ct", msg.GetContentType())
 	system("$.ce", msg.GetContentEncoding())
 	system("$.exp", msg.GetExpires().AsTime().UTC().Format(time.RFC3339Nano))
-	system("iothub-ack", msg.GetAck())
+	if msg.GetAck() != "none" {
+		system("iothub-ack", msg.GetAck())
+	}
 	for _, p := range msg.GetProperties() {
 		add(p.GetKey(), p.Value)
 	}
