@@ -109,9 +109,9 @@ func (c *connection) packet(ctx context.Context, first byte, body []byte) error 
 		c.out.send(packets.Pingresp<<4, 0)
 		return nil
 	case packets.Subscribe:
-		return c.subscribe(body)
+		return c.subscribe(ctx, body)
 	case packets.Unsubscribe:
-		return c.unsubscribe(body)
+		return c.unsubscribe(ctx, body)
 	case packets.Disconnect:
 		return c.disconnected(body)
 	default:

@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -440,42 +441,61 @@ func TestMessageTooLargeForATopicIsGivenUp(t *testing.T) {
 	require.Eventually(t, func() bool { return len(s.self("d").GetMessages()) == 1 }, 10*time.Second, time.Millisecond)
 }
 
-func TestSessionKeepsTheMessageSubscription(t *testing.T) {
+// connectWith is a device that has been let in with other flags, and whether it
+// found its session.
+func (s *site) connectWith(id string, flags byte) (*client, bool) {
+	s.tb.Helper()
+	c := s.dial()
+	p := connectPacket(id, host+"/"+id+"/?api-version=2021-04-12", s.token(id), 60)
+	p[bytes.Index(p, []byte{4, 0xc2})+1] = flags
+	c.write(p)
+	connack := c.read(4)
+	require.Equal(s.tb, []byte{0x20, 2}, connack[:2])
+	require.Zero(s.tb, connack[3])
+	return c, connack[2] == 1
+}
+
+func TestSessionKeepsSubscriptions(t *testing.T) {
 	s := newPlatform(t)
 	s.register("d")
-	connect := func(flags byte) (*client, byte) {
-		c := s.dial()
-		p := connectPacket("d", host+"/d/?api-version=2021-04-12", s.token("d"), 60)
-		for i := range p {
-			if p[i] == 0xc2 && p[i-1] == 4 {
-				p[i] = flags
-				break
-			}
-		}
-		c.write(p)
-		connack := c.read(4)
-		require.Zero(t, connack[3])
-		return c, connack[2]
-	}
-	c, present := connect(0xc0)
-	require.Zero(t, present)
-	c.subscribe(1, "devices/d/messages/devicebound/#")
-	c.write([]byte{0xe0, 0})
-	require.Eventually(t, func() bool { return s.self("d").GetConnection().GetDeviceboundUntil() != nil }, 10*time.Second, time.Millisecond)
+	const clean, keep = 0xc2, 0xc0
+	c, present := s.connectWith("d", keep)
+	require.False(t, present)
+	c.subscribe(1, "devices/d/messages/devicebound/#", filterMethods, filterDesired)
+	require.Len(t, s.self("d").GetConnection().GetSubscriptions(), 3, "a SUBACK means that the session has it, whatever happens to the node")
+	c.write(packet(0xa2, append([]byte{0, 4}, field(filterDesired)...)))
+	require.Equal(t, []byte{0xb0, 2, 0, 4}, c.read(4))
+	require.Len(t, s.self("d").GetConnection().GetSubscriptions(), 2)
+	revision := s.devices.Get(access.DefaultTenant, "d").GetRevision()
+	c.subscribe(1, filterMethods)
+	require.Equal(t, revision, s.devices.Get(access.DefaultTenant, "d").GetRevision(), "what is known already is no event")
+	_ = c.conn.Close()
+	require.Eventually(t, func() bool { return !s.self("d").GetConnection().GetConnected() }, 10*time.Second, time.Millisecond)
 	s.enqueue("d", "kept", time.Hour)
-	c, present = connect(0xc0)
-	require.Equal(t, byte(1), present)
+	s.desire("d", `{"a":1}`)
+
+	c, present = s.connectWith("d", keep)
+	require.True(t, present)
 	d := c.delivered()
 	require.Equal(t, "kept", d.payload)
 	c.acknowledge(d.id)
+	answer := s.ask(s.request("d", "m", "", time.Second, 20*time.Second))
+	topic := c.commanded("m", "null")
+	c.write(publishPacket("$iothub/methods/res/200/"+topic[len("$iothub/methods/POST/m/"):], 0, ""))
+	require.Equal(t, "200 ", <-answer)
 	c.write([]byte{0xe0, 0})
 	require.Eventually(t, func() bool { return !s.self("d").GetConnection().GetConnected() }, 10*time.Second, time.Millisecond)
-	c, present = connect(0xc2)
-	require.Zero(t, present)
+
+	c, present = s.connectWith("d", clean)
+	require.False(t, present)
 	require.Eventually(t, func() bool { return s.self("d").GetConnection().GetConnected() }, 10*time.Second, time.Millisecond)
 	s.enqueue("d", "unheard", time.Hour)
 	c.quiet()
-	require.Nil(t, s.self("d").GetConnection().GetDeviceboundUntil())
+	require.Empty(t, s.self("d").GetConnection().GetSubscriptions())
+	c.write([]byte{0xe0, 0})
+	require.Eventually(t, func() bool { return !s.self("d").GetConnection().GetConnected() }, 10*time.Second, time.Millisecond)
+	_, present = s.connectWith("d", keep)
+	require.False(t, present, "a clean session keeps nothing")
 }
 
 func TestModulesAreIdentitiesOfTheirOwn(t *testing.T) {

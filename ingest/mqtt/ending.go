@@ -61,6 +61,7 @@ var (
 	endSlowReader   = &ending{reason: "slow_reader", advice: "the device sends but does not read its acknowledgements"}
 	endLogFailed    = &ending{reason: "log_failed", advice: "the log did not take the message; the device sends it again", code: 0x89}
 
+	endRestless     = &ending{reason: "restless_subscriptions", advice: "wait for SUBACK and UNSUBACK before changing subscriptions again", code: 0x96}
 	endMalformed    = &ending{reason: "malformed_packet", advice: "the bytes are not MQTT", code: 0x81}
 	endTooLarge     = &ending{reason: "packet_too_large", advice: "a message has at most 256 KiB", code: 0x95, puback: 0x97}
 	endQoS2         = &ending{reason: "qos_2", advice: "publish with QoS 0 or 1", code: 0x9B}

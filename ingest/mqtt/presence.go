@@ -29,7 +29,8 @@ func (c *connection) announce(ctx context.Context) {
 	s.mu.Lock()
 	s.announced, s.before = true, now.GetId()
 	ev.Change = &eventsv1.DeviceEvent_Connected{Connected: &eventsv1.DeviceConnected{
-		Connection: s.id, Node: c.gateway.cfg.Node, Protocol: c.protocol(), ModelId: c.modelID, CleanSession: c.cleanStart,
+		Connection: s.id, Node: c.gateway.cfg.Node, Protocol: c.protocol(), ModelId: c.modelID,
+		CleanSession: c.cleanStart, SessionSeconds: c.sessionSeconds(),
 	}}
 	s.mu.Unlock()
 	c.gateway.registry.Submit(ctx, ev, c.decided)
@@ -80,7 +81,8 @@ func (c *connection) depart(ctx context.Context, err error) {
 	s := &c.session
 	s.mu.Lock()
 	announced, id := s.announced, s.id
-	bye := &eventsv1.DeviceDisconnected{Connection: id, Reason: endingOf(err).reason}
+	seconds := c.sessionSeconds()
+	bye := &eventsv1.DeviceDisconnected{Connection: id, Reason: endingOf(err).reason, SessionSeconds: &seconds}
 	var unacked []string
 	if d := s.down; d != nil {
 		for _, message := range d.unacked {
@@ -89,9 +91,6 @@ func (c *connection) depart(ctx context.Context, err error) {
 		// What went into a connection that broke may not have come out of it.
 		if why := endingOf(err); d.desiredKnown && (why == endDisconnected || why == endShutdown) {
 			bye.DesiredDelivered = d.desiredVersion
-		}
-		if d.granted[toDevice] == 2 && c.sessionExpiry > 0 {
-			bye.DeviceboundUntil = timestamppb.New(now().Add(min(c.sessionExpiry, longestSession)))
 		}
 	}
 	s.mu.Unlock()
@@ -105,19 +104,6 @@ func (c *connection) depart(ctx context.Context, err error) {
 	ev := c.event()
 	ev.Change = &eventsv1.DeviceEvent_Disconnected{Disconnected: bye}
 	c.submit(ctx, ev)
-}
-
-// resume takes up the subscription that the session before kept (FEATURES.md
-// MQTT-09).
-func (c *connection) resume() {
-	kept := device.IdentityOf(c.gateway.registry.Get(c.tenant, c.device), c.module).GetConnection().GetDeviceboundUntil()
-	if c.cleanStart || kept == nil || !kept.AsTime().After(now()) {
-		return
-	}
-	c.sessionPresent = true
-	c.session.mu.Lock()
-	c.session.ready().granted[toDevice] = 2
-	c.session.mu.Unlock()
 }
 
 // reasonNodeLost is why a connection ended whose node could not say so.
@@ -155,7 +141,7 @@ func (g *Gateway) disown(ctx context.Context, state *eventsv1.DeviceState, i *ev
 		Id: eventlog.NewID(), Tenant: state.GetTenant(), Device: state.GetDevice(), Module: i.GetModule(),
 		Time: timestamppb.Now(), Actor: &eventsv1.Actor{Principal: "gateway:" + g.cfg.Node},
 		Change: &eventsv1.DeviceEvent_Disconnected{Disconnected: &eventsv1.DeviceDisconnected{
-			Connection: conn.GetId(), Reason: reasonNodeLost, DeviceboundUntil: conn.GetDeviceboundUntil(),
+			Connection: conn.GetId(), Reason: reasonNodeLost,
 		}},
 	}, func(_ *eventsv1.DeviceState, err error) {
 		var refused *registry.RejectedError

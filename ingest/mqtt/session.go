@@ -26,7 +26,7 @@ type session struct {
 	undecided bool   // nobody has said so in time
 	before    string // connection the state showed when this one was announced
 	over      bool   // nothing is delivered any more
-	busy      int    // twin operations under way
+	busy      int    // twin operations and changes of subscriptions under way
 	down      *downlink
 }
 

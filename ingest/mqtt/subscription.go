@@ -1,9 +1,14 @@
 package mqtt
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"time"
 
+	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/registry"
+	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
@@ -54,7 +59,7 @@ func (c *connection) root() string { return strings.TrimSuffix(c.prefix, "messag
 
 // subscribe answers a SUBSCRIBE. QoS 2 is granted as 1; other filters than the
 // documented ones are refused one by one (MQTT 3.1.1 §3.9.3).
-func (c *connection) subscribe(body []byte) error {
+func (c *connection) subscribe(ctx context.Context, body []byte) error {
 	pk, err := c.decodeSubscribe(body)
 	if err != nil {
 		return err
@@ -62,19 +67,13 @@ func (c *connection) subscribe(body []byte) error {
 	if len(pk.Filters) > maxFilters {
 		return because(endMalformed, errUnexpectedPacket)
 	}
-	s := &c.session
-	s.mu.Lock()
-	codes := make([]byte, 0, len(pk.Filters))
-	for i := range pk.Filters {
-		codes = append(codes, c.grant(pk.Filters[i].Filter, pk.Filters[i].Qos))
-	}
-	sent := c.out.send(c.encodeSuback(nil, pk.PacketID, codes)...) // before anything is delivered for it
-	s.mu.Unlock()
-	if !sent {
-		return endSlowReader
-	}
-	c.gateway.courier.call(c)
-	return nil
+	return c.resubscribe(ctx, func() []byte {
+		codes := make([]byte, 0, len(pk.Filters))
+		for i := range pk.Filters {
+			codes = append(codes, c.grant(pk.Filters[i].Filter, pk.Filters[i].Qos))
+		}
+		return c.encodeSuback(nil, pk.PacketID, codes)
+	})
 }
 
 // grant notes one subscription and is its SUBACK code; the session's lock is held.
@@ -91,22 +90,18 @@ func (c *connection) grant(filter string, qos byte) byte {
 }
 
 // unsubscribe answers an UNSUBSCRIBE.
-func (c *connection) unsubscribe(body []byte) error {
+func (c *connection) unsubscribe(ctx context.Context, body []byte) error {
 	pk, err := c.decodeUnsubscribe(body)
 	if err != nil {
 		return err
 	}
-	s := &c.session
-	s.mu.Lock()
-	codes := make([]byte, 0, len(pk.Filters))
-	for i := range pk.Filters {
-		codes = append(codes, c.revoke(pk.Filters[i].Filter))
-	}
-	s.mu.Unlock()
-	if !c.out.send(c.encodeUnsuback(nil, pk.PacketID, codes)...) {
-		return endSlowReader
-	}
-	return nil
+	return c.resubscribe(ctx, func() []byte {
+		codes := make([]byte, 0, len(pk.Filters))
+		for i := range pk.Filters {
+			codes = append(codes, c.revoke(pk.Filters[i].Filter))
+		}
+		return c.encodeUnsuback(nil, pk.PacketID, codes)
+	})
 }
 
 // revoke ends one subscription and is its UNSUBACK code; the session's lock is held.
@@ -117,4 +112,95 @@ func (c *connection) revoke(filter string) byte {
 		return packets.CodeSuccess.Code
 	}
 	return packets.CodeNoSubscriptionExisted.Code
+}
+
+// resubscribe changes the subscriptions and sends the answer: at once, or, where
+// they outlive the connection and have changed, when the log has them.
+func (c *connection) resubscribe(ctx context.Context, change func() (answer []byte)) error {
+	s := &c.session
+	s.mu.Lock()
+	before := s.granted()
+	answer := change()
+	if c.sessionSeconds() == 0 || s.granted() == before {
+		sent := c.out.send(answer...) // before anything is delivered for it
+		s.mu.Unlock()
+		if !sent {
+			return endSlowReader
+		}
+		c.gateway.courier.call(c)
+		return nil
+	}
+	if s.busy >= maxBusy {
+		s.mu.Unlock()
+		return endRestless
+	}
+	s.busy++
+	ev := c.event()
+	ev.Change = &eventsv1.DeviceEvent_SubscriptionsKept{SubscriptionsKept: &eventsv1.SubscriptionsKept{Connection: s.id, Subscriptions: c.kept()}}
+	s.mu.Unlock()
+	c.gateway.registry.Submit(ctx, ev, func(_ *eventsv1.DeviceState, err error) {
+		var refused *registry.RejectedError
+		if err != nil && !errors.As(err, &refused) { // this connection has it nevertheless
+			c.gateway.warn("a subscription is not on the log and will not outlive its connection", "device", c.device, "error", err)
+		}
+		s.mu.Lock()
+		s.busy--
+		if !s.over && !c.out.send(answer...) {
+			c.drop(endSlowReader)
+		}
+		s.mu.Unlock()
+		c.gateway.courier.call(c)
+	})
+	return nil
+}
+
+// granted is what the connection is subscribed to; s.mu is held.
+func (s *session) granted() [subscriptions]byte {
+	if s.down == nil {
+		return [subscriptions]byte{}
+	}
+	return s.down.granted
+}
+
+// filter is how a subscription is written down.
+func (c *connection) filter(what subscription) string {
+	return [subscriptions]string{
+		toDevice:      c.root() + "messages/devicebound/#",
+		twinResponses: "$iothub/twin/res/#",
+		twinDesired:   "$iothub/twin/PATCH/properties/desired/#",
+		methodCalls:   "$iothub/methods/POST/#",
+		moduleInputs:  c.root() + "inputs/#",
+	}[what]
+}
+
+// kept is what the session keeps; the session's lock is held.
+func (c *connection) kept() []*eventsv1.Subscription {
+	var all []*eventsv1.Subscription
+	for what, granted := range c.session.granted() {
+		if granted > 0 {
+			all = append(all, &eventsv1.Subscription{Filter: c.filter(subscription(what)), Qos: uint32(granted - 1)})
+		}
+	}
+	return all
+}
+
+// resume takes up what the session before was subscribed to (FEATURES.md MQTT-09).
+func (c *connection) resume() {
+	if c.cleanStart {
+		return
+	}
+	before := device.IdentityOf(c.gateway.registry.Get(c.tenant, c.device), c.module).GetConnection()
+	c.session.mu.Lock()
+	defer c.session.mu.Unlock()
+	for _, kept := range device.KeptSubscriptions(before, now()) {
+		if what, ok := c.subscriptionOf(kept.GetFilter()); ok {
+			c.session.ready().granted[what] = byte(min(kept.GetQos(), 1)) + 1
+			c.sessionPresent = true
+		}
+	}
+}
+
+// sessionSeconds is how long the session outlives the connection.
+func (c *connection) sessionSeconds() uint32 {
+	return uint32(min(c.sessionExpiry, longestSession) / time.Second)
 }

@@ -14,7 +14,8 @@ import (
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 )
 
-// maxBusy bounds the twin operations of one connection that wait for the log.
+// maxBusy bounds the twin operations and changes of subscriptions of one
+// connection that wait for the log.
 const maxBusy = 10
 
 // Error codes of IoT Hub in the bodies of refused operations; SDKs look for them.

@@ -70,6 +70,8 @@ func changeIdentity(i *eventsv1.Identity, ev *eventsv1.DeviceEvent, outcome *eve
 		return nil
 	case *eventsv1.DeviceEvent_Disconnected:
 		return disconnect(i, ev, c.Disconnected)
+	case *eventsv1.DeviceEvent_SubscriptionsKept:
+		return keepSubscriptions(i, ev, c.SubscriptionsKept)
 	case *eventsv1.DeviceEvent_PropertiesDesired:
 		return desire(i, ev, c.PropertiesDesired)
 	case *eventsv1.DeviceEvent_PropertiesReported:
@@ -211,6 +213,8 @@ func validateIdentityChange(ev *eventsv1.DeviceEvent) error {
 		return validateConnectionID(c.Disconnected.GetConnection())
 	case *eventsv1.DeviceEvent_FileUploaded:
 		return validateUpload(c.FileUploaded)
+	case *eventsv1.DeviceEvent_SubscriptionsKept:
+		return validateSubscriptions(c.SubscriptionsKept)
 	case *eventsv1.DeviceEvent_PropertiesDesired:
 		return validatePatch(c.PropertiesDesired.GetPatch())
 	case *eventsv1.DeviceEvent_PropertiesReported:
