@@ -220,8 +220,10 @@ func TestAzureSDKsDoWhatDevicesDo(t *testing.T) {
 		}, 10*time.Second, 20*time.Millisecond, "the device has settled it")
 
 		d.quit()
-		status, _ = p.json(http.MethodPost, device+"/commands/succeed", map[string]any{})
-		require.Equal(t, http.StatusNotFound, status, "the device is not connected")
+		require.Eventually(t, func() bool { // a command may overtake the news that the device has gone
+			status, _ := p.json(http.MethodPost, device+"/commands/succeed", map[string]any{"responseTimeout": 5})
+			return status == http.StatusNotFound
+		}, 20*time.Second, 10*time.Millisecond, "the device is not connected")
 	})
 }
 

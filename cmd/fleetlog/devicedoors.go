@@ -35,7 +35,7 @@ func (n *node) newDeviceDoors(ctx context.Context, p *platform, have *parts) (*d
 	}
 	return &deviceDoors{
 		node: n, secure: have.secure, bridges: bridges,
-		gateway: mqtt.New(have.log, have.devices, have.keys, have.metrics, mqtt.Config{MaxConnections: n.MaxConnections, Inflight: n.Inflight, Logger: p.logger}),
+		gateway: mqtt.New(have.log, have.devices, have.keys, have.metrics, mqtt.Config{MaxConnections: n.MaxConnections, Inflight: n.Inflight, Node: have.id, Logger: p.logger}),
 		web: https.New(https.Deps{
 			Log: have.log, Registry: have.devices, Keys: have.keys, Files: uploads, Metrics: have.metrics, Logger: p.logger,
 		}, https.Config{MaxConnections: int(n.MaxConnections), MaxFileBytes: n.MaxFileBytes}),

@@ -13,8 +13,13 @@ import (
 // writeTimeout bounds how long a device may leave what we sent it unread.
 const writeTimeout = 20 * time.Second
 
-// maxUnread bounds what gathers for a device that sends and does not read.
-const maxUnread = 64 << 10
+const (
+	// maxUnread bounds what gathers for a device that sends and does not read. The
+	// largest command has room in it.
+	maxUnread = 192 << 10
+	// maxSpare bounds the buffer an outbox keeps for what comes next.
+	maxSpare = 4 << 10
+)
 
 // outbox collects what goes to a device. Acknowledgements come one by one from
 // the log's goroutine and leave together: while they wait for a flusher the next
@@ -146,6 +151,9 @@ func (o *outbox) next() []byte {
 }
 
 func (o *outbox) wrote(out []byte, err error) {
+	if cap(out) > maxSpare { // a rare large delivery must not keep its memory
+		out = nil
+	}
 	o.mu.Lock()
 	o.spare, o.failed = out, err != nil
 	o.mu.Unlock()

@@ -1,10 +1,10 @@
 package mqtt
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +26,8 @@ type connection struct {
 
 	// Set by the handshake.
 	tenant, device string
+	module         string        // empty: the device itself
+	modelID        string        // as announced
 	keepAlive      time.Duration // 0: none asked for
 	expires        time.Time     // when the SAS token does
 	deadline       time.Time     // the read deadline in force
@@ -40,16 +42,22 @@ type connection struct {
 	greeted        atomic.Bool   // its CONNACK is queued
 	aliases        []string      // topics by alias, nil until the first
 
+	session session
+	will    *will
+
 	// What the device's records have in common.
-	id, key, source []byte
-	prefix          string
-	sequence        uint64
-	arrived         time.Time
-	stamped         time.Time // what stamp says
-	stamp           []byte
+	id       []byte
+	self     origin
+	family   family // other devices it publishes for
+	prefix   string
+	sequence uint64
+	arrived  time.Time
+	stamped  time.Time // what stamp says
+	stamp    []byte
 
 	// What the last topic said.
 	topic      string
+	from       *origin
 	bag        bag
 	bagHeaders []kgo.RecordHeader
 }
@@ -61,8 +69,10 @@ func (c *connection) serve(ctx context.Context) error {
 		return err
 	}
 	c.gateway.admit(c)
+	c.resume()
 	c.out.send(c.connack()...)
 	c.greeted.Store(true)
+	c.announce(ctx)
 	for {
 		fresh := !c.reader.buffered()
 		first, body, err := c.reader.next()
@@ -93,13 +103,15 @@ func (c *connection) packet(ctx context.Context, first byte, body []byte) error 
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
 		return c.handlePublish(ctx, pk, body)
+	case packets.Puback:
+		return c.received(ctx, body)
 	case packets.Pingreq:
 		c.out.send(packets.Pingresp<<4, 0)
 		return nil
 	case packets.Subscribe:
-		return c.refuseSubscribe(body)
+		return c.subscribe(ctx, body)
 	case packets.Unsubscribe:
-		return c.answerUnsubscribe(body)
+		return c.unsubscribe(ctx, body)
 	case packets.Disconnect:
 		return c.disconnected(body)
 	default:
@@ -132,8 +144,11 @@ func (c *connection) takeMessage(ctx context.Context, pk *packets.Packet) error 
 			return err
 		}
 	}
+	if strings.HasPrefix(pk.TopicName, operationPrefix) {
+		return c.operate(ctx, pk)
+	}
 	if pk.FixedHeader.Retain {
-		pk.TopicName = extendBag(pk.TopicName, c.prefix, retained)
+		pk.TopicName = extendBag(pk.TopicName, c.prefixOf(pk.TopicName), retained)
 	}
 	if len(pk.Payload) > maxPayloadBytes {
 		return endTooLarge
@@ -143,36 +158,6 @@ func (c *connection) takeMessage(ctx context.Context, pk *packets.Packet) error 
 
 // retained is what becomes of the retain flag (FEATURES.md MQTT-06).
 var retained = []packets.UserProperty{{Key: "mqtt-retain", Val: "true"}}
-
-// maxFilters bounds one SUBSCRIBE (FEATURES.md MQTT-05).
-const maxFilters = 5
-
-// refuseSubscribe grants nothing: the gateway has nothing to deliver yet, and a
-// device that is told so can do without (MQTT 3.1.1 §3.9.3, 0x80).
-func (c *connection) refuseSubscribe(body []byte) error {
-	pk, err := c.decodeSubscribe(body)
-	if err != nil {
-		return err
-	}
-	if len(pk.Filters) > maxFilters {
-		return because(endMalformed, errUnexpectedPacket)
-	}
-	codes := bytes.Repeat([]byte{packets.ErrImplementationSpecificError.Code}, len(pk.Filters))
-	c.out.send(c.encodeSuback(nil, pk.PacketID, codes)...)
-	c.gateway.metrics.refusedSubscriptions.Add(float64(len(pk.Filters)))
-	c.gateway.warn("subscription refused: messages to devices are not available", "device", c.device, "filter", clip(pk.Filters[0].Filter))
-	return nil
-}
-
-func (c *connection) answerUnsubscribe(body []byte) error {
-	pk, err := c.decodeUnsubscribe(body)
-	if err != nil {
-		return err
-	}
-	codes := bytes.Repeat([]byte{packets.CodeNoSubscriptionExisted.Code}, len(pk.Filters))
-	c.out.send(c.encodeUnsuback(nil, pk.PacketID, codes)...)
-	return nil
-}
 
 // beforeWait runs before each wait for bytes and sees to it that the wait ends:
 // after 1.5 times the device's keep-alive (MQTT 3.1.1 §3.1.2.10), and when its

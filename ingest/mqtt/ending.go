@@ -61,11 +61,13 @@ var (
 	endSlowReader   = &ending{reason: "slow_reader", advice: "the device sends but does not read its acknowledgements"}
 	endLogFailed    = &ending{reason: "log_failed", advice: "the log did not take the message; the device sends it again", code: 0x89}
 
+	endRestless     = &ending{reason: "restless_subscriptions", advice: "wait for SUBACK and UNSUBACK before changing subscriptions again", code: 0x96}
 	endMalformed    = &ending{reason: "malformed_packet", advice: "the bytes are not MQTT", code: 0x81}
 	endTooLarge     = &ending{reason: "packet_too_large", advice: "a message has at most 256 KiB", code: 0x95, puback: 0x97}
 	endQoS2         = &ending{reason: "qos_2", advice: "publish with QoS 0 or 1", code: 0x9B}
-	endForeignTopic = &ending{reason: "foreign_topic", advice: "publish to devices/{deviceId}/messages/events/{property-bag}", code: 0x90, puback: 0x90}
+	endForeignTopic = &ending{reason: "foreign_topic", advice: "publish to devices/{deviceId}/messages/events/{property-bag}, for another device only as its gateway", code: 0x90, puback: 0x90}
 	endBadBag       = &ending{reason: "bad_property_bag", advice: "write the topic's property bag as percent-encoded key=value pairs joined by &", code: 0x90, puback: 0x90}
+	endBadBatch     = &ending{reason: "bad_batch", advice: `a batch is a JSON array of up to 1000 events like {"ts":"2026-01-02T03:04:05Z","body":{}}`, code: 0x99, puback: 0x99}
 	// Only MQTT 5 has what these are about.
 	endTopicAlias     = &ending{reason: "bad_topic_alias", advice: "use aliases 1 to 16, each for a topic of at most 4 KiB that came with it before", code: 0x94}
 	endProperties     = &ending{reason: "too_many_properties", advice: "a message has at most 64 user properties and 16 KiB of properties", code: 0x97, puback: 0x97}
@@ -75,12 +77,12 @@ var (
 	endSmallPackets   = &ending{reason: "small_packets", advice: "a maximum packet size below 64 bytes leaves no room for a CONNACK", code: 0x95}
 
 	endProtocol      = &ending{reason: "unsupported_protocol", advice: "connect with MQTT 3.1.1 or 5", refusal: refusedProtocol}
-	endClientID      = &ending{reason: "bad_client_id", advice: "the client id is the device id", refusal: refusedClientID}
+	endClientID      = &ending{reason: "bad_client_id", advice: "the client id is the device id, or {deviceId}/{moduleId}", refusal: refusedClientID}
 	endUserName      = &ending{reason: "bad_user_name", advice: "the user name is {host}/{deviceId}/?api-version=2021-04-12", refusal: refusedUserName}
 	endPassword      = &ending{reason: "bad_token", advice: "the password is a SAS token for {host}/devices/{deviceId}", refusal: refusedUserName}
 	endUnknownDevice = &ending{reason: "unknown_device", advice: "create it first with PUT /api/devices/{id}", refusal: refusedAuth, secret: true}
 	endSignature     = &ending{reason: "wrong_key", advice: "sign the SAS token with a key from GET /api/devices/{id}/credentials", refusal: refusedAuth, secret: true}
-	endWill          = &ending{reason: "last_will", advice: "last-will messages are not available; connect without one", refusal: refusedAuth}
+	endWill          = &ending{reason: "last_will", advice: "a will goes to devices/{deviceId}/messages/events/ with QoS 0 or 1", refusal: refusedAuth}
 	endNotReady      = &ending{reason: "not_ready", advice: "the gateway is still reading the device registry; the device tries again", refusal: refusedUnavailable}
 	endHandshake     = &ending{reason: "handshake_timeout", advice: "no complete CONNECT in time"}
 	endTLS           = &ending{reason: "tls_failed", advice: "the TLS handshake failed; the device must trust <data-dir>/tls/ca.pem and speak TLS 1.2 or later"}

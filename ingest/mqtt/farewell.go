@@ -56,6 +56,7 @@ func (o *outbox) calm() {
 // is answered, else at once, with a farewell where there can be one. Either way it
 // returns only when nothing of the connection is left with the log, or ctx ends.
 func (c *connection) finish(ctx context.Context, err error) {
+	c.publishWill(ctx, err)
 	graceful := endingOf(err).graceful
 	if graceful {
 		c.settle(ctx)

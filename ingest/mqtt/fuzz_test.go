@@ -2,12 +2,16 @@ package mqtt
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"net"
 	"net/url"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
+	"github.com/fleetlog/fleetlog/internal/device"
+	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
@@ -79,7 +83,7 @@ func decode(t *testing.T, c *connection, pk *packets.Packet, body []byte) {
 	switch pk.FixedHeader.Type {
 	case packets.Connect:
 		if pk.ConnectDecode(body) == nil && c.negotiate(pk) == nil {
-			_, _, _ = parseUserName(string(pk.Connect.Username))
+			_, _ = parseUserName(string(pk.Connect.Username))
 			if c.sessionExpiry > maxSessionExpiry && c.version == mqtt5 || c.maxPacket > 0 && c.maxPacket < minClientPacket || c.receiveMaximum == 0 {
 				t.Fatalf("granted %+v", c)
 			}
@@ -144,6 +148,99 @@ func FuzzPropertyBag(f *testing.F) {
 		b, err := parseBag(raw)
 		if err == nil && (len(b.component) > maxComponentBytes || !b.created.IsZero() && (b.created.Before(earliest) || b.created.After(latest))) {
 			t.Fatalf("bag %q gave %+v", raw, b)
+		}
+	})
+}
+
+func FuzzOperation(f *testing.F) {
+	f.Add("$iothub/twin/GET/?$rid=1")
+	f.Add("$iothub/twin/PATCH/properties/reported/?$rid=a%20b&$version=1")
+	f.Add("$iothub/methods/res/-1/?$rid=0198")
+	f.Fuzz(func(t *testing.T, topic string) {
+		op, err := parseOperation(topic)
+		if err == nil && (op.kind == 0 || op.rid == "" || len(op.rid) > maxRequestID || strings.ContainsAny(op.rid, "&")) {
+			t.Fatalf("topic %q gave %+v", topic, op)
+		}
+	})
+}
+
+func FuzzUserName(f *testing.F) {
+	f.Add("h/d/?api-version=2021-04-12&model-id=dtmi%3Aa%3Bb")
+	f.Add("h/d/m/api-version=2021-04-12")
+	f.Add("h/d/$edgeHub/?api-version=")
+	f.Fuzz(func(t *testing.T, name string) {
+		u, err := parseUserName(name)
+		if err == nil && (u.host == "" || strings.Contains(u.device, "/") || strings.Contains(u.module, "/") || device.ValidateID(u.device) != nil) {
+			t.Fatalf("user name %q gave %+v", name, u)
+		}
+	})
+}
+
+func FuzzFilter(f *testing.F) {
+	f.Add("devices/d/modules/m/#")
+	f.Add("$iothub/methods/POST/#")
+	f.Fuzz(func(t *testing.T, filter string) {
+		c := &connection{prefix: telemetryTopic("d")}
+		if what, ok := c.subscriptionOf(filter); ok && (what == moduleInputs || what >= subscriptions || !strings.HasSuffix(filter, "/#")) {
+			t.Fatalf("filter %q gave %d", filter, what)
+		}
+	})
+}
+
+func FuzzChildTopic(f *testing.F) {
+	f.Add("devices/c/messages/events/a=b")
+	f.Add("devices//messages/events")
+	f.Fuzz(func(t *testing.T, topic string) {
+		if child, prefix, ok := childTopic(topic); ok && (strings.Contains(child, "/") || !strings.HasPrefix(topic+"/", prefix)) {
+			t.Fatalf("topic %q gave child %q, prefix %q", topic, child, prefix)
+		}
+	})
+}
+
+func FuzzBatch(f *testing.F) {
+	f.Add([]byte(`[{"ts":"2026-01-02T03:04:05Z","body":{"a":1}},{"body":[]}]`))
+	f.Add([]byte(`[{"body":1}`))
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		entries, err := splitBatch(payload)
+		if err != nil {
+			return
+		}
+		if len(entries) == 0 || len(entries) > maxBatch {
+			t.Fatalf("%d events", len(entries))
+		}
+		for _, e := range entries {
+			if !json.Valid(e.body) || len(e.body) > len(payload) {
+				t.Fatalf("body %q", e.body)
+			}
+		}
+	})
+}
+
+// FuzzMessageBag takes the bag that goes out to a device apart again, as a device
+// would.
+func FuzzMessageBag(f *testing.F) {
+	f.Add("id", "k", "v", true)
+	f.Add("a&b=c", "k=/#+", "ü %\x00", false)
+	f.Fuzz(func(t *testing.T, id, key, value string, null bool) {
+		if id == "" || key == "" || strings.HasPrefix(key, "$.") || !utf8.ValidString(id+key+value) {
+			return
+		}
+		property := &eventsv1.MessageProperty{Key: key, Value: &value}
+		if null {
+			property.Value = nil
+		}
+		m := &eventsv1.CloudMessage{Id: "x", Message: &eventsv1.MessageEnqueued{MessageId: id, Properties: []*eventsv1.MessageProperty{property}}}
+		bag := messageBag(m, "/devices/d")
+		if strings.ContainsAny(bag, "/#+\x00") {
+			t.Fatalf("bag %q does not fit a topic", bag)
+		}
+		pairs := strings.Split(bag, "&")
+		last, given, hasValue := strings.Cut(pairs[len(pairs)-1], "=")
+		gotKey, _ := url.PathUnescape(last)
+		gotValue, _ := url.PathUnescape(given)
+		gotID, _ := url.PathUnescape(strings.TrimPrefix(pairs[0], "%24.mid="))
+		if gotKey != key || hasValue == null || !null && gotValue != value || gotID != id {
+			t.Fatalf("bag %q of %q %q %q", bag, id, key, value)
 		}
 	})
 }

@@ -10,13 +10,13 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/registry"
-	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
@@ -31,7 +31,10 @@ type Config struct {
 	// Inflight is how many messages of one connection may wait for the log; 256
 	// when zero. Beyond it the socket is not read.
 	Inflight int64
-	Logger   *slog.Logger
+	// Node is this gateway's name among those of one log: stable over restarts and
+	// unlike any other's.
+	Node   string
+	Logger *slog.Logger
 }
 
 // Gateway serves devices. It is safe for concurrent use.
@@ -47,11 +50,13 @@ type Gateway struct {
 	warnings *rate.Limiter
 	pendings sync.Pool
 	flushers *flushers
+	courier  *courier
+	families atomic.Uint64 // counts changes of who is whose gateway
 
-	mu     sync.Mutex
-	open   map[*connection]struct{} // all, strangers included
-	byKey  map[string]*connection   // each device's one, by record key
-	closed bool
+	mu         sync.Mutex
+	open       map[*connection]struct{} // all, strangers included
+	byIdentity map[identity]*connection // each device's or module's one
+	closed     bool
 }
 
 // New makes a gateway that appends to the log and lets in the devices of the
@@ -70,9 +75,9 @@ func New(log *eventlog.Log, devices *registry.Registry, keys *device.MasterKey, 
 		places:   semaphore.NewWeighted(cfg.MaxConnections),
 		warnings: rate.NewLimiter(10, 50),
 		pendings: sync.Pool{New: newPending},
-		flushers: newFlushers(),
-		open:     map[*connection]struct{}{},
-		byKey:    map[string]*connection{},
+		flushers: newFlushers(), courier: newCourier(),
+		open:       map[*connection]struct{}{},
+		byIdentity: map[identity]*connection{},
 	}
 	devices.OnChange(g.deviceChanged)
 	return g
@@ -92,6 +97,8 @@ func (g *Gateway) Serve(ctx context.Context, listeners ...net.Listener) error {
 	defer flushing.Wait()
 	defer stopFlushing()
 	flushing.Go(func() { g.flushers.run(flushCtx) })
+	flushing.Go(func() { g.courier.run(flushCtx) })
+	flushing.Go(func() { g.disownLost(flushCtx) })
 	stopListening := context.AfterFunc(ctx, func() {
 		for _, listener := range listeners {
 			_ = listener.Close()
@@ -105,7 +112,9 @@ func (g *Gateway) Serve(ctx context.Context, listeners ...net.Listener) error {
 	g.dropAll()
 	patience := time.AfterFunc(eventlog.FlushTimeout, func() { giveUp(endShutdown) })
 	defer patience.Stop()
-	return errors.Join(err, serving.Wait())
+	err = errors.Join(err, serving.Wait())
+	_ = g.log.Flush(appending) // the connections' ends; a log that does not answer is given up
+	return err
 }
 
 // accept takes connections from one listener. A failure that may pass, such as
@@ -159,7 +168,9 @@ func (g *Gateway) serve(ctx context.Context, conn net.Conn) {
 	}
 	defer g.leave(c)
 	err := c.serve(ctx)
+	c.session.stop()
 	c.finish(ctx, err)
+	c.depart(ctx, err)
 	g.ended(err, conn, c)
 }
 
@@ -199,14 +210,14 @@ func (g *Gateway) warn(msg string, args ...any) {
 // (FEATURES.md MQTT-04).
 func (g *Gateway) admit(c *connection) {
 	g.mu.Lock()
-	older := g.byKey[string(c.key)]
-	g.byKey[string(c.key)] = c
+	older := g.byIdentity[c.identity()]
+	g.byIdentity[c.identity()] = c
 	g.mu.Unlock()
 	if older != nil {
 		older.drop(endTakenOver)
 	}
 	// The device may have been blocked between its check and now.
-	if state := g.registry.Get(c.tenant, c.device); !state.GetEnabled() {
+	if state := g.registry.Get(c.tenant, c.device); !state.GetEnabled() || device.IdentityOf(state, c.module) == nil {
 		c.drop(endBlocked)
 	}
 	g.metrics.accepted.Inc()
@@ -216,8 +227,8 @@ func (g *Gateway) leave(c *connection) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.open, c)
-	if g.byKey[string(c.key)] == c {
-		delete(g.byKey, string(c.key))
+	if id := c.identity(); g.byIdentity[id] == c {
+		delete(g.byIdentity, id)
 	}
 }
 
@@ -228,19 +239,6 @@ func (g *Gateway) dropAll() {
 	g.mu.Unlock()
 	for _, c := range all {
 		c.drop(endShutdown)
-	}
-}
-
-// deviceChanged drops the connection of a device that may not connect any more.
-func (g *Gateway) deviceChanged(_, after *eventsv1.DeviceState) {
-	if device.Exists(after) && after.GetEnabled() {
-		return
-	}
-	g.mu.Lock()
-	c := g.byKey[string(eventlog.Key(after.GetTenant(), after.GetDevice()))]
-	g.mu.Unlock()
-	if c != nil {
-		c.drop(endBlocked)
 	}
 }
 

@@ -35,12 +35,19 @@ type site struct {
 
 const host = "gateway.test"
 
+var quiet = slog.New(slog.DiscardHandler)
+
 func newSite(tb testing.TB, broker enginetest.Log, cfg Config) *site {
 	tb.Helper()
-	quiet := slog.New(slog.DiscardHandler)
+	return newSiteWithKeys(tb, broker, cfg, tb.TempDir()+"/master.key")
+}
+
+// newSiteWithKeys is one of several gateways that know the same devices.
+func newSiteWithKeys(tb testing.TB, broker enginetest.Log, cfg Config, keyFile string) *site {
+	tb.Helper()
 	log, err := eventlog.Open(tb.Context(), eventlog.Config{Brokers: []string{broker.Addr}, Prefix: broker.TopicPrefix, Logger: quiet})
 	require.NoError(tb, err)
-	keys, err := device.OpenMasterKey(tb.TempDir() + "/master.key")
+	keys, err := device.OpenMasterKey(keyFile)
 	require.NoError(tb, err)
 	cfg.Logger = quiet
 	s := &site{tb: tb, log: log, keys: keys, metrics: prometheus.NewRegistry(), devices: registry.New(log, quiet)}

@@ -6,12 +6,9 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/fleetlog/fleetlog/internal/access"
-	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/deviceauth"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/sas"
@@ -83,39 +80,20 @@ func (c *connection) connect() error {
 	if err := c.negotiate(&pk); err != nil {
 		return err
 	}
-	if pk.Connect.WillFlag {
-		return endWill
-	}
-	host, id, err := parseUserName(string(pk.Connect.Username))
+	name, err := parseUserName(string(pk.Connect.Username))
 	if err != nil {
 		return err
 	}
-	if pk.Connect.ClientIdentifier != id {
+	if pk.Connect.ClientIdentifier != name.clientID() {
 		return endClientID
 	}
-	if err := c.authenticate(host, id, string(pk.Connect.Password)); err != nil {
+	c.module, c.modelID = name.module, name.modelID
+	if err := c.authenticate(name.host, name.device, string(pk.Connect.Password)); err != nil {
 		return err
 	}
 	c.keepAlive = min(time.Duration(pk.Connect.Keepalive)*time.Second, maxKeepAlive)
 	c.introduce()
-	return nil
-}
-
-// parseUserName takes IoT Hub's user name apart:
-// `{host}/{deviceId}/?api-version=…` (FEATURES.md MQTT-02).
-func parseUserName(name string) (host, id string, err error) {
-	host, rest, _ := strings.Cut(name, "/")
-	id, query, found := strings.Cut(rest, "/")
-	if !found || host == "" || !strings.HasPrefix(strings.TrimPrefix(query, "?"), "api-version=") {
-		return "", "", endUserName
-	}
-	if _, err := url.ParseQuery(strings.TrimPrefix(query, "?")); err != nil {
-		return "", "", endUserName
-	}
-	if err := device.ValidateID(id); err != nil {
-		return "", "", because(endUserName, err)
-	}
-	return host, id, nil
+	return c.takeWill(&pk)
 }
 
 // authenticate checks the SAS token against the device's keys and the device
@@ -132,7 +110,11 @@ func (c *connection) authenticate(host, id, password string) error {
 	}
 	// One tenant until tenants have host names of their own.
 	c.tenant, c.device = access.DefaultTenant, id
-	err = deviceauth.Check(g.keys, g.registry.Get(c.tenant, id), c.tenant, host, id, token, time.Now())
+	if state := g.registry.Get(c.tenant, id); c.module == "" {
+		err = deviceauth.Check(g.keys, state, c.tenant, host, id, token, time.Now())
+	} else {
+		err = deviceauth.CheckModule(g.keys, state, c.tenant, host, id, c.module, token, time.Now())
+	}
 	switch {
 	case errors.Is(err, deviceauth.ErrUnknownDevice):
 		return endUnknownDevice
@@ -154,7 +136,9 @@ func (c *connection) introduce() {
 	var random [12]byte
 	_, _ = rand.Read(random[:]) // never fails (crypto/rand)
 	c.id = append(base64.RawURLEncoding.AppendEncode(nil, random[:]), '.')
-	c.key = eventlog.Key(c.tenant, c.device)
-	c.source = []byte("/devices/" + c.device)
-	c.prefix = telemetryTopic(c.device)
+	c.session.id = string(c.id[:len(c.id)-1])
+	path := resource(c.device, c.module)
+	c.self = origin{key: eventlog.Key(c.tenant, c.device), source: []byte("/devices/" + path)}
+	c.from = &c.self
+	c.prefix = telemetryTopic(path)
 }

@@ -244,16 +244,6 @@ func TestConnectionEndsWhenItsTokenDoes(t *testing.T) {
 	require.Eventually(t, func() bool { return s.ended("token_expired") == 1 }, 5*time.Second, time.Millisecond)
 }
 
-func TestSubscriptionsAreRefusedPlainly(t *testing.T) {
-	s := newSite(t, enginetest.EmbeddedLog(t), Config{})
-	s.put("d", true)
-	c := s.connected("d")
-	c.write(packet(0x82, append([]byte{0, 3}, append(field("devices/d/messages/devicebound/#"), 1)...)))
-	require.Equal(t, []byte{0x90, 3, 0, 3, 0x80}, c.read(5))
-	c.write(packet(0xa2, append([]byte{0, 4}, field("devices/d/messages/devicebound/#")...)))
-	require.Equal(t, []byte{0xb0, 2, 0, 4}, c.read(4))
-}
-
 func TestCrowdedGatewayTurnsAway(t *testing.T) {
 	s := newSite(t, enginetest.EmbeddedLog(t), Config{MaxConnections: 1})
 	s.put("d", true)

@@ -10,6 +10,7 @@ type metrics struct {
 	appendErrors         prometheus.Counter
 	refused              *prometheus.CounterVec
 	refusedSubscriptions prometheus.Counter
+	delivered            *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -21,7 +22,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		appendErrors:         prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetlog_mqtt_append_errors_total", Help: "Messages the log did not take; their devices send them again."}),
 		refused:              prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fleetlog_mqtt_messages_refused_total", Help: "Messages refused with an MQTT 5 reason code while the connection went on, by reason."}, []string{"reason"}),
 		refusedSubscriptions: prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetlog_mqtt_subscriptions_refused_total", Help: "Topic filters refused."}),
+		delivered:            prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fleetlog_mqtt_deliveries_total", Help: "Desired property changes, commands and messages sent to devices, by kind."}, []string{"kind"}),
 	}
-	reg.MustRegister(m.connections, m.accepted, m.ended, m.messages, m.appendErrors, m.refused, m.refusedSubscriptions)
+	reg.MustRegister(m.connections, m.accepted, m.ended, m.messages, m.appendErrors, m.refused, m.refusedSubscriptions, m.delivered)
 	return m
 }

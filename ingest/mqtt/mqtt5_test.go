@@ -358,10 +358,10 @@ func TestMQTT5Farewells(t *testing.T) {
 		c.write([]byte{0xe0, 7, 0, 5, 0x11, 0, 0, 0, 9})
 		c.closed()
 	})
-	t.Run("subscriptions are refused", func(t *testing.T) {
+	t.Run("foreign subscriptions are refused", func(t *testing.T) {
 		c, _ := s.connected5("d", packets.Properties{})
-		c.write(packet(0x82, append(append([]byte{0, 3, 0}, field("devices/d/messages/devicebound/#")...), 1)))
-		require.Equal(t, []byte{0x83}, c.next5().ReasonCodes)
+		c.write(packet(0x82, append(append([]byte{0, 3, 0}, field("devices/other/messages/devicebound/#")...), 1)))
+		require.Equal(t, []byte{0x8F}, c.next5().ReasonCodes)
 		c.write(packet(0xa2, append([]byte{0, 4, 0}, field("devices/d/messages/devicebound/#")...)))
 		require.Equal(t, []byte{0x11}, c.next5().ReasonCodes)
 	})

@@ -87,7 +87,7 @@ func (c *connection) readProperties(pk *packets.Packet) error {
 		}
 		pairs = append(pairs, packets.UserProperty{Key: "$.ce", Val: "utf-8"})
 	}
-	pk.TopicName = extendBag(pk.TopicName, c.prefix, append(pairs, p.User...))
+	pk.TopicName = extendBag(pk.TopicName, c.prefixOf(pk.TopicName), append(pairs, p.User...))
 	return nil
 }
 

@@ -3,14 +3,14 @@ package mqtt
 import (
 	"context"
 	"strconv"
-	"strings"
+	"time"
 
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // maxHeaders is how many headers a telemetry record can have.
-const maxHeaders = 8
+const maxHeaders = 9
 
 // pending is one message between its arrival and the log's acknowledgement. It
 // owns everything the record points to and is used again and again.
@@ -21,6 +21,7 @@ type pending struct {
 	conn      *connection
 	packetID  uint16
 	qos       byte
+	batch     *batch                   // nil for a message of one event
 	completed func(*kgo.Record, error) // p.complete, bound once
 }
 
@@ -38,31 +39,33 @@ const timeFormat = "2006-01-02T15:04:05.000Z"
 // publish hands one message to the log. It blocks while the log, or this
 // device's own window, is full: that is the back-pressure to the socket.
 func (c *connection) publish(ctx context.Context, topic string, payload []byte, packetID uint16, qos byte) error {
-	if topic != c.topic {
-		b, err := parseTopic(topic, c.prefix)
-		if err != nil {
+	if topic != c.topic || topic == "" || c.outdated() {
+		if err := c.setTopic(topic); err != nil {
 			return err
 		}
-		c.setTopic(topic, b)
 	}
+	if c.bag.batch {
+		return c.publishBatch(ctx, payload, packetID, qos)
+	}
+	return c.append(ctx, payload, c.eventTime(), packetID, qos, nil)
+}
+
+// append hands one event to the log.
+func (c *connection) append(ctx context.Context, payload []byte, at time.Time, packetID uint16, qos byte, b *batch) error {
 	if err := c.window.Acquire(ctx, 1); err != nil {
 		return because(endShutdown, err)
 	}
 	p := c.gateway.pendings.Get().(*pending)
-	p.conn, p.packetID, p.qos = c, packetID, qos
+	p.conn, p.packetID, p.qos, p.batch = c, packetID, qos, b
 	c.sequence++
-	p.fill(c, payload)
+	p.fill(c, payload, at)
 	c.gateway.log.Append(ctx, &p.record, p.completed)
 	return nil
 }
 
 // fill makes the pending message a CloudEvents record. Its variable bytes share
 // one allocation, kept for the next message.
-func (p *pending) fill(c *connection, payload []byte) {
-	at := c.arrived
-	if !c.bag.created.IsZero() {
-		at = c.bag.created
-	}
+func (p *pending) fill(c *connection, payload []byte, at time.Time) {
 	if !at.Equal(c.stamped) { // many messages of a busy device share a millisecond
 		c.stamped, c.stamp = at, at.UTC().AppendFormat(c.stamp[:0], timeFormat)
 	}
@@ -82,40 +85,25 @@ func (p *pending) fill(c *connection, payload []byte) {
 	h := append(p.headers[:0],
 		kgo.RecordHeader{Key: eventlog.HeaderSpecVersion, Value: eventlog.SpecVersion},
 		kgo.RecordHeader{Key: eventlog.HeaderID, Value: b[:idEnd]},
-		kgo.RecordHeader{Key: eventlog.HeaderSource, Value: c.source},
+		kgo.RecordHeader{Key: eventlog.HeaderSource, Value: c.from.source},
 		kgo.RecordHeader{Key: eventlog.HeaderType, Value: typeTelemetry},
 		kgo.RecordHeader{Key: eventlog.HeaderTime, Value: b[idEnd:timeEnd]},
 	)
 	h = append(h, c.bagHeaders...)
 	p.record = kgo.Record{
 		Topic:     c.gateway.topic,
-		Key:       c.key,
+		Key:       c.from.key,
 		Value:     b[timeEnd:],
 		Headers:   h,
 		Timestamp: c.arrived,
 	}
 }
 
-// setTopic keeps what a topic says, because a device's next message most often
-// has the very same one.
-func (c *connection) setTopic(topic string, b bag) {
-	c.topic, c.bag = strings.Clone(topic), b
-	c.bagHeaders = c.bagHeaders[:0]
-	add := func(key, value string) {
-		if value != "" {
-			c.bagHeaders = append(c.bagHeaders, kgo.RecordHeader{Key: key, Value: []byte(value)})
-		}
-	}
-	add(eventlog.HeaderContentType, b.contentType)
-	add(eventlog.HeaderSubject, b.component)
-	add(eventlog.HeaderProperties, b.raw)
-}
-
 // complete is the log's answer. A message that failed closes the connection
 // without a PUBACK: the device sends it again when it is back.
 func (p *pending) complete(_ *kgo.Record, err error) {
-	c, packetID, qos := p.conn, p.packetID, p.qos
-	p.conn, p.record = nil, kgo.Record{}
+	c, packetID, qos, whole := p.conn, p.packetID, p.qos, p.batch
+	p.conn, p.batch, p.record = nil, nil, kgo.Record{}
 	if cap(p.bytes) <= 4<<10 { // a rare large message must not keep its memory
 		c.gateway.pendings.Put(p)
 	}
@@ -123,6 +111,8 @@ func (p *pending) complete(_ *kgo.Record, err error) {
 	case err != nil:
 		c.gateway.metrics.appendErrors.Inc()
 		c.drop(endLogFailed)
+	case whole != nil && whole.left.Add(-1) > 0:
+		c.gateway.metrics.messages.Inc() // the last of its events answers
 	case qos > 0:
 		c.gateway.metrics.messages.Inc()
 		c.acknowledge(packetID)

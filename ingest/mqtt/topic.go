@@ -13,6 +13,7 @@ type bag struct {
 	contentType string // $.ct
 	component   string // $.sub
 	created     time.Time
+	batch       bool // the payload is many events
 }
 
 // creationTime is the application property that gives a message its event time
@@ -28,8 +29,9 @@ var (
 	latest   = time.Date(2299, 12, 31, 0, 0, 0, 0, time.UTC)
 )
 
-// telemetryTopic is the prefix of every topic the device may publish to.
-func telemetryTopic(deviceID string) string { return "devices/" + deviceID + "/messages/events/" }
+// telemetryTopic is the prefix of a device's telemetry topics. For a module the
+// id is `{deviceId}/modules/{moduleId}`.
+func telemetryTopic(id string) string { return "devices/" + id + "/messages/events/" }
 
 // parseTopic reads the property bag of a telemetry topic. IoT Hub also takes the
 // topic without its last slash.
@@ -73,17 +75,23 @@ func parseBag(raw string) (bag, error) {
 func (b *bag) take(key, value string) error {
 	switch key {
 	case "$.ct":
-		b.contentType = value
+		b.contentType, b.batch = value, value == contentTypeBatch
 	case "$.sub":
 		if len(value) > maxComponentBytes {
 			return endBadBag
 		}
 		b.component = value
 	case creationTime:
-		at, err := time.Parse(time.RFC3339Nano, value)
-		if err == nil && strings.HasSuffix(value, "Z") && at.After(earliest) && at.Before(latest) {
+		if at, ok := parseEventTime(value); ok {
 			b.created = at
 		}
 	}
 	return nil
+}
+
+// parseEventTime reads the time a device gives an event.
+func parseEventTime(value string) (time.Time, bool) {
+	at, err := time.Parse(time.RFC3339Nano, value)
+	ok := err == nil && strings.HasSuffix(value, "Z") && at.After(earliest) && at.Before(latest)
+	return at, ok
 }

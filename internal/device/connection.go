@@ -2,6 +2,7 @@ package device
 
 import (
 	"fmt"
+	"time"
 
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 )
@@ -9,6 +10,10 @@ import (
 const (
 	maxConnectionID = 64
 	maxNodeID       = 128
+	// maxSubscriptions of a session (FEATURES.md MQTT-05), and how long a filter is:
+	// it may name a device and a module.
+	maxSubscriptions = 5
+	maxFilterBytes   = 512
 )
 
 func validateConnectionID(id string) error {
@@ -31,9 +36,14 @@ func validateConnected(c *eventsv1.DeviceConnected) error {
 // connect makes this the identity's connection; what it is known to have been
 // given stays known.
 func connect(i *eventsv1.Identity, ev *eventsv1.DeviceEvent, c *eventsv1.DeviceConnected) {
+	kept := KeptSubscriptions(i.GetConnection(), ev.GetTime().AsTime())
 	i.Connection = &eventsv1.Connection{
 		Connected: true, Id: c.GetConnection(), Node: c.GetNode(), Protocol: c.GetProtocol(),
 		Since: ev.GetTime(), DesiredDelivered: i.GetConnection().GetDesiredDelivered(),
+		SessionSeconds: c.GetSessionSeconds(),
+	}
+	if !c.GetCleanSession() {
+		i.Connection.Subscriptions = kept
 	}
 	if c.GetModelId() != "" && c.GetModelId() != i.GetTwin().GetModelId() {
 		i.Twin = copyTwin(i.GetTwin())
@@ -49,6 +59,46 @@ func disconnect(i *eventsv1.Identity, ev *eventsv1.DeviceEvent, c *eventsv1.Devi
 	i.Connection = &eventsv1.Connection{
 		Id: now.GetId(), Node: now.GetNode(), Protocol: now.GetProtocol(), Since: ev.GetTime(),
 		DesiredDelivered: max(now.GetDesiredDelivered(), c.GetDesiredDelivered()),
+		Subscriptions:    now.GetSubscriptions(), SessionSeconds: now.GetSessionSeconds(),
+	}
+	if c.SessionSeconds != nil {
+		i.Connection.SessionSeconds = c.GetSessionSeconds()
+	}
+	if i.GetConnection().GetSessionSeconds() == 0 {
+		i.Connection.Subscriptions = nil
 	}
 	return nil
+}
+
+func validateSubscriptions(k *eventsv1.SubscriptionsKept) error {
+	if len(k.GetSubscriptions()) > maxSubscriptions {
+		return fmt.Errorf("session has %d subscriptions: at most %d", len(k.GetSubscriptions()), maxSubscriptions)
+	}
+	for _, s := range k.GetSubscriptions() {
+		if s.GetFilter() == "" || len(s.GetFilter()) > maxFilterBytes || s.GetQos() > 1 {
+			return fmt.Errorf("subscription %q is not valid", clip(s.GetFilter()))
+		}
+	}
+	return validateConnectionID(k.GetConnection())
+}
+
+func keepSubscriptions(i *eventsv1.Identity, ev *eventsv1.DeviceEvent, k *eventsv1.SubscriptionsKept) *eventsv1.Rejection {
+	now := i.GetConnection()
+	if !now.GetConnected() || now.GetId() != k.GetConnection() {
+		return rejection(eventsv1.RejectionReason_REJECTION_REASON_STALE, "another connection of %q has taken this one's place", ev.GetDevice())
+	}
+	i.Connection = &eventsv1.Connection{
+		Connected: true, Id: now.GetId(), Node: now.GetNode(), Protocol: now.GetProtocol(), Since: now.GetSince(),
+		DesiredDelivered: now.GetDesiredDelivered(), Subscriptions: k.GetSubscriptions(), SessionSeconds: now.GetSessionSeconds(),
+	}
+	return nil
+}
+
+// KeptSubscriptions is what a session is subscribed to when its device comes back.
+func KeptSubscriptions(c *eventsv1.Connection, at time.Time) []*eventsv1.Subscription {
+	life := time.Duration(c.GetSessionSeconds()) * time.Second
+	if life == 0 || !c.GetConnected() && !at.Before(c.GetSince().AsTime().Add(life)) {
+		return nil
+	}
+	return c.GetSubscriptions()
 }

@@ -48,6 +48,9 @@ func change(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, outcome *event
 		return registerModule(next, ev.GetModule())
 	case *eventsv1.DeviceEvent_ModuleDeleted:
 		return removeModule(next, ev.GetModule())
+	case *eventsv1.DeviceEvent_ParentAssigned:
+		next.Parent = c.ParentAssigned.GetParent()
+		return nil
 	default:
 		identity := own(next, ev.GetModule())
 		if identity == nil {
@@ -67,6 +70,8 @@ func changeIdentity(i *eventsv1.Identity, ev *eventsv1.DeviceEvent, outcome *eve
 		return nil
 	case *eventsv1.DeviceEvent_Disconnected:
 		return disconnect(i, ev, c.Disconnected)
+	case *eventsv1.DeviceEvent_SubscriptionsKept:
+		return keepSubscriptions(i, ev, c.SubscriptionsKept)
 	case *eventsv1.DeviceEvent_PropertiesDesired:
 		return desire(i, ev, c.PropertiesDesired)
 	case *eventsv1.DeviceEvent_PropertiesReported:
@@ -100,6 +105,7 @@ func shallow(s *eventsv1.DeviceState) *eventsv1.DeviceState {
 		Provisioned: s.GetProvisioned(), Organizations: s.GetOrganizations(),
 		RegisteredAt: s.GetRegisteredAt(), UpdatedAt: s.GetUpdatedAt(),
 		Revision: s.GetRevision(), Self: s.GetSelf(), Modules: s.GetModules(),
+		Parent: s.GetParent(),
 	}
 }
 
@@ -187,6 +193,8 @@ func Validate(ev *eventsv1.DeviceEvent) error {
 		return nil
 	case *eventsv1.DeviceEvent_ModuleRegistered, *eventsv1.DeviceEvent_ModuleDeleted:
 		return ValidateModuleID(ev.GetModule())
+	case *eventsv1.DeviceEvent_ParentAssigned:
+		return validateParent(ev.GetDevice(), c.ParentAssigned.GetParent())
 	default:
 		if ev.GetModule() != "" {
 			if err := ValidateModuleID(ev.GetModule()); err != nil {
@@ -205,6 +213,8 @@ func validateIdentityChange(ev *eventsv1.DeviceEvent) error {
 		return validateConnectionID(c.Disconnected.GetConnection())
 	case *eventsv1.DeviceEvent_FileUploaded:
 		return validateUpload(c.FileUploaded)
+	case *eventsv1.DeviceEvent_SubscriptionsKept:
+		return validateSubscriptions(c.SubscriptionsKept)
 	case *eventsv1.DeviceEvent_PropertiesDesired:
 		return validatePatch(c.PropertiesDesired.GetPatch())
 	case *eventsv1.DeviceEvent_PropertiesReported:

@@ -25,7 +25,18 @@ var (
 // device's state as the registry has it (nil: none). Every wrong credential
 // costs the same work.
 func Check(keys *device.MasterKey, state *eventsv1.DeviceState, tenant, host, id string, token sas.Token, now time.Time) error {
-	own := keys.DeviceKeys(tenant, id)
+	return check(keys.DeviceKeys(tenant, id), state, host, id, token, now)
+}
+
+// CheckModule is Check for a module of the device.
+func CheckModule(keys *device.MasterKey, state *eventsv1.DeviceState, tenant, host, id, module string, token sas.Token, now time.Time) error {
+	if device.IdentityOf(state, module) == nil {
+		state = nil
+	}
+	return check(keys.ModuleKeys(tenant, id, module), state, host, id+"/modules/"+module, token, now)
+}
+
+func check(own device.Keys, state *eventsv1.DeviceState, host, id string, token sas.Token, now time.Time) error {
 	err := token.Verify(own.Primary, now)
 	if second := token.Verify(own.Secondary, now); errors.Is(err, sas.ErrBadSignature) {
 		err = second

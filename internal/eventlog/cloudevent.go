@@ -21,6 +21,8 @@ const (
 	// HeaderProperties is the device's application properties, as the
 	// percent-encoded property bag it sent.
 	HeaderProperties = "ce_properties"
+	// HeaderGateway is the id of the gateway that published for the device.
+	HeaderGateway = "ce_gateway"
 )
 
 // Content types and event types we write.

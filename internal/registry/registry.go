@@ -39,6 +39,7 @@ type Registry struct {
 	log      *eventlog.Log
 	logger   *slog.Logger
 	ready    atomic.Bool
+	caughtUp chan struct{}
 	onChange []func(before, after *eventsv1.DeviceState)
 
 	mu       sync.RWMutex
@@ -50,7 +51,7 @@ type Registry struct {
 // New makes a registry over the log; Run starts it.
 func New(log *eventlog.Log, logger *slog.Logger) *Registry {
 	return &Registry{
-		log: log, logger: logger,
+		log: log, logger: logger, caughtUp: make(chan struct{}),
 		waiting: map[string]submitted{}, commands: map[string]chan *eventsv1.CommandResult{},
 	}
 }
@@ -68,10 +69,15 @@ func (r *Registry) Run(ctx context.Context) error {
 	defer sweeping.Wait()
 	sweeping.Go(func() { r.sweep(ctx) })
 	return r.log.Follow(ctx, eventlog.DeviceState, r.apply, func() {
-		r.ready.Store(true)
+		if !r.ready.Swap(true) {
+			close(r.caughtUp)
+		}
 		r.logger.Info("device registry has caught up", "devices", r.len())
 	})
 }
+
+// CaughtUp is closed once the view has caught up with the log.
+func (r *Registry) CaughtUp() <-chan struct{} { return r.caughtUp }
 
 // Ready is nil once the view has caught up with the log.
 func (r *Registry) Ready() error {

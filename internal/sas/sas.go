@@ -82,15 +82,16 @@ func (t Token) Verify(key []byte, now time.Time) error {
 }
 
 // Covers reports whether the token's resource is the device or something that
-// holds it: `{host}`, `{host}/devices` or `{host}/devices/{deviceId}`. It compares
-// by segment, so a token for device `a` says nothing about `ab` (AUTH-36). Host
-// names have no case; device ids do.
+// holds it: `{host}`, `{host}/devices` or `{host}/devices/{deviceId}`. For a module
+// the id is `{deviceId}/modules/{moduleId}`. It compares by segment, so a token for
+// device `a` says nothing about `ab` (AUTH-36). Host names have no case; device
+// ids do.
 func (t Token) Covers(host, deviceID string) bool {
 	given, rest, more := strings.Cut(t.Resource, "/")
 	if host == "" || !strings.EqualFold(given, host) {
 		return false
 	}
-	for _, segment := range [...]string{"devices", deviceID} {
+	for segment := range strings.SplitSeq("devices/"+deviceID, "/") {
 		if !more {
 			return true
 		}

@@ -185,6 +185,8 @@ type DeviceEvent struct {
 	//	*DeviceEvent_MessageLocked
 	//	*DeviceEvent_MessageSettled
 	//	*DeviceEvent_MessagesPurged
+	//	*DeviceEvent_ParentAssigned
+	//	*DeviceEvent_SubscriptionsKept
 	//	*DeviceEvent_FileUploaded
 	Change        isDeviceEvent_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
@@ -421,6 +423,24 @@ func (x *DeviceEvent) GetMessagesPurged() *MessagesPurged {
 	return nil
 }
 
+func (x *DeviceEvent) GetParentAssigned() *ParentAssigned {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_ParentAssigned); ok {
+			return x.ParentAssigned
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetSubscriptionsKept() *SubscriptionsKept {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_SubscriptionsKept); ok {
+			return x.SubscriptionsKept
+		}
+	}
+	return nil
+}
+
 func (x *DeviceEvent) GetFileUploaded() *FileUploaded {
 	if x != nil {
 		if x, ok := x.Change.(*DeviceEvent_FileUploaded); ok {
@@ -498,6 +518,14 @@ type DeviceEvent_MessagesPurged struct {
 	MessagesPurged *MessagesPurged `protobuf:"bytes,42,opt,name=messages_purged,json=messagesPurged,proto3,oneof"`
 }
 
+type DeviceEvent_ParentAssigned struct {
+	ParentAssigned *ParentAssigned `protobuf:"bytes,43,opt,name=parent_assigned,json=parentAssigned,proto3,oneof"`
+}
+
+type DeviceEvent_SubscriptionsKept struct {
+	SubscriptionsKept *SubscriptionsKept `protobuf:"bytes,44,opt,name=subscriptions_kept,json=subscriptionsKept,proto3,oneof"`
+}
+
 type DeviceEvent_FileUploaded struct {
 	FileUploaded *FileUploaded `protobuf:"bytes,46,opt,name=file_uploaded,json=fileUploaded,proto3,oneof"`
 }
@@ -533,6 +561,10 @@ func (*DeviceEvent_MessageLocked) isDeviceEvent_Change() {}
 func (*DeviceEvent_MessageSettled) isDeviceEvent_Change() {}
 
 func (*DeviceEvent_MessagesPurged) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_ParentAssigned) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_SubscriptionsKept) isDeviceEvent_Change() {}
 
 func (*DeviceEvent_FileUploaded) isDeviceEvent_Change() {}
 
@@ -970,9 +1002,13 @@ type DeviceConnected struct {
 	// For example `mqtt`, `mqtt5`, `mqtt-websocket`.
 	Protocol string `protobuf:"bytes,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	// Model the device announced; empty keeps the one known (FEATURES.md MQTT-03).
-	ModelId       string `protobuf:"bytes,4,opt,name=model_id,json=modelId,proto3" json:"model_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ModelId string `protobuf:"bytes,4,opt,name=model_id,json=modelId,proto3" json:"model_id,omitempty"`
+	// Whether what the session before kept is forgotten (MQTT 3.1.1 §3.1.2.4).
+	CleanSession bool `protobuf:"varint,5,opt,name=clean_session,json=cleanSession,proto3" json:"clean_session,omitempty"`
+	// How long the session outlives the connection, in seconds; 0 ends it with it.
+	SessionSeconds uint32 `protobuf:"varint,6,opt,name=session_seconds,json=sessionSeconds,proto3" json:"session_seconds,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DeviceConnected) Reset() {
@@ -1033,6 +1069,20 @@ func (x *DeviceConnected) GetModelId() string {
 	return ""
 }
 
+func (x *DeviceConnected) GetCleanSession() bool {
+	if x != nil {
+		return x.CleanSession
+	}
+	return false
+}
+
+func (x *DeviceConnected) GetSessionSeconds() uint32 {
+	if x != nil {
+		return x.SessionSeconds
+	}
+	return 0
+}
+
 // DeviceDisconnected ends a connection. It is refused when another connection
 // has already taken its place.
 type DeviceDisconnected struct {
@@ -1042,8 +1092,10 @@ type DeviceDisconnected struct {
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Version of the desired properties the device was given last over it.
 	DesiredDelivered uint64 `protobuf:"varint,3,opt,name=desired_delivered,json=desiredDelivered,proto3" json:"desired_delivered,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// How long the session outlives the connection, when that has changed.
+	SessionSeconds *uint32 `protobuf:"varint,4,opt,name=session_seconds,json=sessionSeconds,proto3,oneof" json:"session_seconds,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DeviceDisconnected) Reset() {
@@ -1093,6 +1145,13 @@ func (x *DeviceDisconnected) GetReason() string {
 func (x *DeviceDisconnected) GetDesiredDelivered() uint64 {
 	if x != nil {
 		return x.DesiredDelivered
+	}
+	return 0
+}
+
+func (x *DeviceDisconnected) GetSessionSeconds() uint32 {
+	if x != nil && x.SessionSeconds != nil {
+		return *x.SessionSeconds
 	}
 	return 0
 }
@@ -1707,6 +1766,159 @@ func (*MessagesPurged) Descriptor() ([]byte, []int) {
 	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{20}
 }
 
+// SubscriptionsKept says what the session of a connection is subscribed to. SDKs
+// rely on a session that is kept: they do not subscribe again (FEATURES.md MQTT-09).
+type SubscriptionsKept struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Connection    string                 `protobuf:"bytes,1,opt,name=connection,proto3" json:"connection,omitempty"`
+	Subscriptions []*Subscription        `protobuf:"bytes,2,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscriptionsKept) Reset() {
+	*x = SubscriptionsKept{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscriptionsKept) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscriptionsKept) ProtoMessage() {}
+
+func (x *SubscriptionsKept) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscriptionsKept.ProtoReflect.Descriptor instead.
+func (*SubscriptionsKept) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *SubscriptionsKept) GetConnection() string {
+	if x != nil {
+		return x.Connection
+	}
+	return ""
+}
+
+func (x *SubscriptionsKept) GetSubscriptions() []*Subscription {
+	if x != nil {
+		return x.Subscriptions
+	}
+	return nil
+}
+
+// Subscription is one of a session's.
+type Subscription struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Filter        string                 `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	Qos           uint32                 `protobuf:"varint,2,opt,name=qos,proto3" json:"qos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Subscription) Reset() {
+	*x = Subscription{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Subscription) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Subscription) ProtoMessage() {}
+
+func (x *Subscription) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Subscription.ProtoReflect.Descriptor instead.
+func (*Subscription) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Subscription) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *Subscription) GetQos() uint32 {
+	if x != nil {
+		return x.Qos
+	}
+	return 0
+}
+
+// ParentAssigned attaches the device to the gateway that may publish for it.
+type ParentAssigned struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the gateway, a device of the same tenant; empty detaches.
+	Parent        string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ParentAssigned) Reset() {
+	*x = ParentAssigned{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ParentAssigned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ParentAssigned) ProtoMessage() {}
+
+func (x *ParentAssigned) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ParentAssigned.ProtoReflect.Descriptor instead.
+func (*ParentAssigned) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ParentAssigned) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
 // FileUploaded says that a device has ended a file upload. It changes no state:
 // the file itself is in the file store.
 type FileUploaded struct {
@@ -1727,7 +1939,7 @@ type FileUploaded struct {
 
 func (x *FileUploaded) Reset() {
 	*x = FileUploaded{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[21]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1739,7 +1951,7 @@ func (x *FileUploaded) String() string {
 func (*FileUploaded) ProtoMessage() {}
 
 func (x *FileUploaded) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[21]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1752,7 +1964,7 @@ func (x *FileUploaded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileUploaded.ProtoReflect.Descriptor instead.
 func (*FileUploaded) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{21}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *FileUploaded) GetBlob() string {
@@ -1819,14 +2031,16 @@ type DeviceState struct {
 	// The device's own identity.
 	Self *Identity `protobuf:"bytes,31,opt,name=self,proto3" json:"self,omitempty"`
 	// Its modules, in order of their names.
-	Modules       []*Identity `protobuf:"bytes,32,rep,name=modules,proto3" json:"modules,omitempty"`
+	Modules []*Identity `protobuf:"bytes,32,rep,name=modules,proto3" json:"modules,omitempty"`
+	// Device that may publish for this one as its gateway; empty for none.
+	Parent        string `protobuf:"bytes,36,opt,name=parent,proto3" json:"parent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeviceState) Reset() {
 	*x = DeviceState{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[22]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +2052,7 @@ func (x *DeviceState) String() string {
 func (*DeviceState) ProtoMessage() {}
 
 func (x *DeviceState) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[22]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +2065,7 @@ func (x *DeviceState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceState.ProtoReflect.Descriptor instead.
 func (*DeviceState) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{22}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DeviceState) GetTenant() string {
@@ -1959,6 +2173,13 @@ func (x *DeviceState) GetModules() []*Identity {
 	return nil
 }
 
+func (x *DeviceState) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
 // Identity is what has a connection, a twin and a queue of its own: a device, or
 // a module of one.
 type Identity struct {
@@ -1979,7 +2200,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[23]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1991,7 +2212,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[23]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2004,7 +2225,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{23}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Identity) GetModule() string {
@@ -2060,13 +2281,16 @@ type Connection struct {
 	Since *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
 	// Version of the desired properties the device is known to have been given.
 	DesiredDelivered uint64 `protobuf:"varint,6,opt,name=desired_delivered,json=desiredDelivered,proto3" json:"desired_delivered,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// What its session keeps, and for how long after the connection has ended.
+	Subscriptions  []*Subscription `protobuf:"bytes,7,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
+	SessionSeconds uint32          `protobuf:"varint,8,opt,name=session_seconds,json=sessionSeconds,proto3" json:"session_seconds,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2302,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,7 +2315,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{24}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Connection) GetConnected() bool {
@@ -2136,6 +2360,20 @@ func (x *Connection) GetDesiredDelivered() uint64 {
 	return 0
 }
 
+func (x *Connection) GetSubscriptions() []*Subscription {
+	if x != nil {
+		return x.Subscriptions
+	}
+	return nil
+}
+
+func (x *Connection) GetSessionSeconds() uint32 {
+	if x != nil {
+		return x.SessionSeconds
+	}
+	return 0
+}
+
 // Twin holds an identity's properties. The sections are JSON objects with sorted
 // keys, without spaces and without `$version`; empty means `{}`.
 type Twin struct {
@@ -2157,7 +2395,7 @@ type Twin struct {
 
 func (x *Twin) Reset() {
 	*x = Twin{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2169,7 +2407,7 @@ func (x *Twin) String() string {
 func (*Twin) ProtoMessage() {}
 
 func (x *Twin) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2182,7 +2420,7 @@ func (x *Twin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Twin.ProtoReflect.Descriptor instead.
 func (*Twin) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{25}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Twin) GetDesired() []byte {
@@ -2261,7 +2499,7 @@ type PropertyStamp struct {
 
 func (x *PropertyStamp) Reset() {
 	*x = PropertyStamp{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2273,7 +2511,7 @@ func (x *PropertyStamp) String() string {
 func (*PropertyStamp) ProtoMessage() {}
 
 func (x *PropertyStamp) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2286,7 +2524,7 @@ func (x *PropertyStamp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PropertyStamp.ProtoReflect.Descriptor instead.
 func (*PropertyStamp) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{26}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PropertyStamp) GetPath() string {
@@ -2324,7 +2562,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2336,7 +2574,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2349,7 +2587,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{27}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Command) GetId() string {
@@ -2406,7 +2644,7 @@ type CloudMessage struct {
 
 func (x *CloudMessage) Reset() {
 	*x = CloudMessage{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2418,7 +2656,7 @@ func (x *CloudMessage) String() string {
 func (*CloudMessage) ProtoMessage() {}
 
 func (x *CloudMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2431,7 +2669,7 @@ func (x *CloudMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloudMessage.ProtoReflect.Descriptor instead.
 func (*CloudMessage) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{28}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CloudMessage) GetId() string {
@@ -2498,7 +2736,7 @@ type DeviceSnapshot struct {
 
 func (x *DeviceSnapshot) Reset() {
 	*x = DeviceSnapshot{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2510,7 +2748,7 @@ func (x *DeviceSnapshot) String() string {
 func (*DeviceSnapshot) ProtoMessage() {}
 
 func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2523,7 +2761,7 @@ func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceSnapshot.ProtoReflect.Descriptor instead.
 func (*DeviceSnapshot) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{29}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeviceSnapshot) GetState() *DeviceState {
@@ -2560,7 +2798,7 @@ type CommandResult struct {
 
 func (x *CommandResult) Reset() {
 	*x = CommandResult{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2572,7 +2810,7 @@ func (x *CommandResult) String() string {
 func (*CommandResult) ProtoMessage() {}
 
 func (x *CommandResult) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2585,7 +2823,7 @@ func (x *CommandResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandResult.ProtoReflect.Descriptor instead.
 func (*CommandResult) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{30}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CommandResult) GetCommand() string {
@@ -2625,7 +2863,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +2875,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +2888,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{31}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Outcome) GetEventId() string {
@@ -2692,7 +2930,7 @@ type Rejection struct {
 
 func (x *Rejection) Reset() {
 	*x = Rejection{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[32]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2704,7 +2942,7 @@ func (x *Rejection) String() string {
 func (*Rejection) ProtoMessage() {}
 
 func (x *Rejection) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[32]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2717,7 +2955,7 @@ func (x *Rejection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejection.ProtoReflect.Descriptor instead.
 func (*Rejection) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{32}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Rejection) GetReason() RejectionReason {
@@ -2738,7 +2976,7 @@ var File_fleetlog_events_v1_device_proto protoreflect.FileDescriptor
 
 const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\n" +
-	"\x1ffleetlog/events/v1/device.proto\x12\x12fleetlog.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\f\n" +
+	"\x1ffleetlog/events/v1/device.proto\x12\x12fleetlog.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\r\n" +
 	"\vDeviceEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x16\n" +
@@ -2765,7 +3003,9 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x10message_enqueued\x18' \x01(\v2#.fleetlog.events.v1.MessageEnqueuedH\x00R\x0fmessageEnqueued\x12J\n" +
 	"\x0emessage_locked\x18( \x01(\v2!.fleetlog.events.v1.MessageLockedH\x00R\rmessageLocked\x12M\n" +
 	"\x0fmessage_settled\x18) \x01(\v2\".fleetlog.events.v1.MessageSettledH\x00R\x0emessageSettled\x12M\n" +
-	"\x0fmessages_purged\x18* \x01(\v2\".fleetlog.events.v1.MessagesPurgedH\x00R\x0emessagesPurged\x12G\n" +
+	"\x0fmessages_purged\x18* \x01(\v2\".fleetlog.events.v1.MessagesPurgedH\x00R\x0emessagesPurged\x12M\n" +
+	"\x0fparent_assigned\x18+ \x01(\v2\".fleetlog.events.v1.ParentAssignedH\x00R\x0eparentAssigned\x12V\n" +
+	"\x12subscriptions_kept\x18, \x01(\v2%.fleetlog.events.v1.SubscriptionsKeptH\x00R\x11subscriptionsKept\x12G\n" +
 	"\rfile_uploaded\x18. \x01(\v2 .fleetlog.events.v1.FileUploadedH\x00R\ffileUploadedB\b\n" +
 	"\x06change\"D\n" +
 	"\x05Actor\x12\x1c\n" +
@@ -2800,20 +3040,24 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\"\x0f\n" +
 	"\rDeviceDeleted\"\x12\n" +
 	"\x10ModuleRegistered\"\x0f\n" +
-	"\rModuleDeleted\"|\n" +
+	"\rModuleDeleted\"\xca\x01\n" +
 	"\x0fDeviceConnected\x12\x1e\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\tR\n" +
 	"connection\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1a\n" +
 	"\bprotocol\x18\x03 \x01(\tR\bprotocol\x12\x19\n" +
-	"\bmodel_id\x18\x04 \x01(\tR\amodelId\"y\n" +
+	"\bmodel_id\x18\x04 \x01(\tR\amodelId\x12#\n" +
+	"\rclean_session\x18\x05 \x01(\bR\fcleanSession\x12'\n" +
+	"\x0fsession_seconds\x18\x06 \x01(\rR\x0esessionSeconds\"\xbb\x01\n" +
 	"\x12DeviceDisconnected\x12\x1e\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\tR\n" +
 	"connection\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12+\n" +
-	"\x11desired_delivered\x18\x03 \x01(\x04R\x10desiredDelivered\"C\n" +
+	"\x11desired_delivered\x18\x03 \x01(\x04R\x10desiredDelivered\x12,\n" +
+	"\x0fsession_seconds\x18\x04 \x01(\rH\x00R\x0esessionSeconds\x88\x01\x01B\x12\n" +
+	"\x10_session_seconds\"C\n" +
 	"\x11PropertiesDesired\x12\x14\n" +
 	"\x05patch\x18\x01 \x01(\fR\x05patch\x12\x18\n" +
 	"\areplace\x18\x02 \x01(\bR\areplace\"*\n" +
@@ -2858,14 +3102,24 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\n" +
 	"settlement\x18\x03 \x01(\x0e2\x1e.fleetlog.events.v1.SettlementR\n" +
 	"settlement\"\x10\n" +
-	"\x0eMessagesPurged\"\xae\x01\n" +
+	"\x0eMessagesPurged\"{\n" +
+	"\x11SubscriptionsKept\x12\x1e\n" +
+	"\n" +
+	"connection\x18\x01 \x01(\tR\n" +
+	"connection\x12F\n" +
+	"\rsubscriptions\x18\x02 \x03(\v2 .fleetlog.events.v1.SubscriptionR\rsubscriptions\"8\n" +
+	"\fSubscription\x12\x16\n" +
+	"\x06filter\x18\x01 \x01(\tR\x06filter\x12\x10\n" +
+	"\x03qos\x18\x02 \x01(\rR\x03qos\"(\n" +
+	"\x0eParentAssigned\x12\x16\n" +
+	"\x06parent\x18\x01 \x01(\tR\x06parent\"\xae\x01\n" +
 	"\fFileUploaded\x12\x12\n" +
 	"\x04blob\x18\x01 \x01(\tR\x04blob\x12 \n" +
 	"\vcorrelation\x18\x02 \x01(\tR\vcorrelation\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x18\n" +
 	"\asuccess\x18\x04 \x01(\bR\asuccess\x12\x16\n" +
 	"\x06status\x18\x05 \x01(\x05R\x06status\x12 \n" +
-	"\vdescription\x18\x06 \x01(\tR\vdescription\"\xb2\x04\n" +
+	"\vdescription\x18\x06 \x01(\tR\vdescription\"\xca\x04\n" +
 	"\vDeviceState\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x18\n" +
@@ -2883,7 +3137,8 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"updated_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x1a\n" +
 	"\brevision\x18\x1e \x01(\x04R\brevision\x120\n" +
 	"\x04self\x18\x1f \x01(\v2\x1c.fleetlog.events.v1.IdentityR\x04self\x126\n" +
-	"\amodules\x18  \x03(\v2\x1c.fleetlog.events.v1.IdentityR\amodules\"\xb0\x02\n" +
+	"\amodules\x18  \x03(\v2\x1c.fleetlog.events.v1.IdentityR\amodules\x12\x16\n" +
+	"\x06parent\x18$ \x01(\tR\x06parent\"\xb0\x02\n" +
 	"\bIdentity\x12\x16\n" +
 	"\x06module\x18\x01 \x01(\tR\x06module\x12>\n" +
 	"\n" +
@@ -2892,7 +3147,7 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x04twin\x18\x03 \x01(\v2\x18.fleetlog.events.v1.TwinR\x04twin\x127\n" +
 	"\bcommands\x18\x04 \x03(\v2\x1b.fleetlog.events.v1.CommandR\bcommands\x12<\n" +
 	"\bmessages\x18\x05 \x03(\v2 .fleetlog.events.v1.CloudMessageR\bmessages\x12'\n" +
-	"\x0fmessages_queued\x18\x06 \x01(\x04R\x0emessagesQueued\"\xc9\x01\n" +
+	"\x0fmessages_queued\x18\x06 \x01(\x04R\x0emessagesQueued\"\xba\x02\n" +
 	"\n" +
 	"Connection\x12\x1c\n" +
 	"\tconnected\x18\x01 \x01(\bR\tconnected\x12\x0e\n" +
@@ -2900,7 +3155,9 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x12\x1a\n" +
 	"\bprotocol\x18\x04 \x01(\tR\bprotocol\x120\n" +
 	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12+\n" +
-	"\x11desired_delivered\x18\x06 \x01(\x04R\x10desiredDelivered\"\xb9\x03\n" +
+	"\x11desired_delivered\x18\x06 \x01(\x04R\x10desiredDelivered\x12F\n" +
+	"\rsubscriptions\x18\a \x03(\v2 .fleetlog.events.v1.SubscriptionR\rsubscriptions\x12'\n" +
+	"\x0fsession_seconds\x18\b \x01(\rR\x0esessionSeconds\"\xb9\x03\n" +
 	"\x04Twin\x12\x18\n" +
 	"\adesired\x18\x01 \x01(\fR\adesired\x12'\n" +
 	"\x0fdesired_version\x18\x02 \x01(\x04R\x0edesiredVersion\x12\x1a\n" +
@@ -2977,7 +3234,7 @@ func file_fleetlog_events_v1_device_proto_rawDescGZIP() []byte {
 }
 
 var file_fleetlog_events_v1_device_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_fleetlog_events_v1_device_proto_goTypes = []any{
 	(Settlement)(0),               // 0: fleetlog.events.v1.Settlement
 	(RejectionReason)(0),          // 1: fleetlog.events.v1.RejectionReason
@@ -3002,22 +3259,25 @@ var file_fleetlog_events_v1_device_proto_goTypes = []any{
 	(*MessageLocked)(nil),         // 20: fleetlog.events.v1.MessageLocked
 	(*MessageSettled)(nil),        // 21: fleetlog.events.v1.MessageSettled
 	(*MessagesPurged)(nil),        // 22: fleetlog.events.v1.MessagesPurged
-	(*FileUploaded)(nil),          // 23: fleetlog.events.v1.FileUploaded
-	(*DeviceState)(nil),           // 24: fleetlog.events.v1.DeviceState
-	(*Identity)(nil),              // 25: fleetlog.events.v1.Identity
-	(*Connection)(nil),            // 26: fleetlog.events.v1.Connection
-	(*Twin)(nil),                  // 27: fleetlog.events.v1.Twin
-	(*PropertyStamp)(nil),         // 28: fleetlog.events.v1.PropertyStamp
-	(*Command)(nil),               // 29: fleetlog.events.v1.Command
-	(*CloudMessage)(nil),          // 30: fleetlog.events.v1.CloudMessage
-	(*DeviceSnapshot)(nil),        // 31: fleetlog.events.v1.DeviceSnapshot
-	(*CommandResult)(nil),         // 32: fleetlog.events.v1.CommandResult
-	(*Outcome)(nil),               // 33: fleetlog.events.v1.Outcome
-	(*Rejection)(nil),             // 34: fleetlog.events.v1.Rejection
-	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(*SubscriptionsKept)(nil),     // 23: fleetlog.events.v1.SubscriptionsKept
+	(*Subscription)(nil),          // 24: fleetlog.events.v1.Subscription
+	(*ParentAssigned)(nil),        // 25: fleetlog.events.v1.ParentAssigned
+	(*FileUploaded)(nil),          // 26: fleetlog.events.v1.FileUploaded
+	(*DeviceState)(nil),           // 27: fleetlog.events.v1.DeviceState
+	(*Identity)(nil),              // 28: fleetlog.events.v1.Identity
+	(*Connection)(nil),            // 29: fleetlog.events.v1.Connection
+	(*Twin)(nil),                  // 30: fleetlog.events.v1.Twin
+	(*PropertyStamp)(nil),         // 31: fleetlog.events.v1.PropertyStamp
+	(*Command)(nil),               // 32: fleetlog.events.v1.Command
+	(*CloudMessage)(nil),          // 33: fleetlog.events.v1.CloudMessage
+	(*DeviceSnapshot)(nil),        // 34: fleetlog.events.v1.DeviceSnapshot
+	(*CommandResult)(nil),         // 35: fleetlog.events.v1.CommandResult
+	(*Outcome)(nil),               // 36: fleetlog.events.v1.Outcome
+	(*Rejection)(nil),             // 37: fleetlog.events.v1.Rejection
+	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
 }
 var file_fleetlog_events_v1_device_proto_depIdxs = []int32{
-	35, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
+	38, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
 	3,  // 1: fleetlog.events.v1.DeviceEvent.actor:type_name -> fleetlog.events.v1.Actor
 	4,  // 2: fleetlog.events.v1.DeviceEvent.precondition:type_name -> fleetlog.events.v1.Precondition
 	5,  // 3: fleetlog.events.v1.DeviceEvent.registered:type_name -> fleetlog.events.v1.DeviceRegistered
@@ -3036,45 +3296,49 @@ var file_fleetlog_events_v1_device_proto_depIdxs = []int32{
 	20, // 16: fleetlog.events.v1.DeviceEvent.message_locked:type_name -> fleetlog.events.v1.MessageLocked
 	21, // 17: fleetlog.events.v1.DeviceEvent.message_settled:type_name -> fleetlog.events.v1.MessageSettled
 	22, // 18: fleetlog.events.v1.DeviceEvent.messages_purged:type_name -> fleetlog.events.v1.MessagesPurged
-	23, // 19: fleetlog.events.v1.DeviceEvent.file_uploaded:type_name -> fleetlog.events.v1.FileUploaded
-	7,  // 20: fleetlog.events.v1.DeviceUpdated.organizations:type_name -> fleetlog.events.v1.Organizations
-	35, // 21: fleetlog.events.v1.CommandRequested.connect_by:type_name -> google.protobuf.Timestamp
-	35, // 22: fleetlog.events.v1.CommandRequested.deadline:type_name -> google.protobuf.Timestamp
-	19, // 23: fleetlog.events.v1.MessageEnqueued.properties:type_name -> fleetlog.events.v1.MessageProperty
-	35, // 24: fleetlog.events.v1.MessageEnqueued.expires:type_name -> google.protobuf.Timestamp
-	35, // 25: fleetlog.events.v1.MessageLocked.until:type_name -> google.protobuf.Timestamp
-	0,  // 26: fleetlog.events.v1.MessageSettled.settlement:type_name -> fleetlog.events.v1.Settlement
-	35, // 27: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
-	35, // 28: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
-	25, // 29: fleetlog.events.v1.DeviceState.self:type_name -> fleetlog.events.v1.Identity
-	25, // 30: fleetlog.events.v1.DeviceState.modules:type_name -> fleetlog.events.v1.Identity
-	26, // 31: fleetlog.events.v1.Identity.connection:type_name -> fleetlog.events.v1.Connection
-	27, // 32: fleetlog.events.v1.Identity.twin:type_name -> fleetlog.events.v1.Twin
-	29, // 33: fleetlog.events.v1.Identity.commands:type_name -> fleetlog.events.v1.Command
-	30, // 34: fleetlog.events.v1.Identity.messages:type_name -> fleetlog.events.v1.CloudMessage
-	35, // 35: fleetlog.events.v1.Connection.since:type_name -> google.protobuf.Timestamp
-	35, // 36: fleetlog.events.v1.Twin.desired_at:type_name -> google.protobuf.Timestamp
-	35, // 37: fleetlog.events.v1.Twin.reported_at:type_name -> google.protobuf.Timestamp
-	28, // 38: fleetlog.events.v1.Twin.desired_stamps:type_name -> fleetlog.events.v1.PropertyStamp
-	28, // 39: fleetlog.events.v1.Twin.reported_stamps:type_name -> fleetlog.events.v1.PropertyStamp
-	35, // 40: fleetlog.events.v1.PropertyStamp.at:type_name -> google.protobuf.Timestamp
-	35, // 41: fleetlog.events.v1.Command.connect_by:type_name -> google.protobuf.Timestamp
-	35, // 42: fleetlog.events.v1.Command.deadline:type_name -> google.protobuf.Timestamp
-	18, // 43: fleetlog.events.v1.CloudMessage.message:type_name -> fleetlog.events.v1.MessageEnqueued
-	35, // 44: fleetlog.events.v1.CloudMessage.enqueued_at:type_name -> google.protobuf.Timestamp
-	35, // 45: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
-	24, // 46: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
-	33, // 47: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
-	16, // 48: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
-	35, // 49: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
-	34, // 50: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
-	32, // 51: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
-	1,  // 52: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
-	53, // [53:53] is the sub-list for method output_type
-	53, // [53:53] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	25, // 19: fleetlog.events.v1.DeviceEvent.parent_assigned:type_name -> fleetlog.events.v1.ParentAssigned
+	23, // 20: fleetlog.events.v1.DeviceEvent.subscriptions_kept:type_name -> fleetlog.events.v1.SubscriptionsKept
+	26, // 21: fleetlog.events.v1.DeviceEvent.file_uploaded:type_name -> fleetlog.events.v1.FileUploaded
+	7,  // 22: fleetlog.events.v1.DeviceUpdated.organizations:type_name -> fleetlog.events.v1.Organizations
+	38, // 23: fleetlog.events.v1.CommandRequested.connect_by:type_name -> google.protobuf.Timestamp
+	38, // 24: fleetlog.events.v1.CommandRequested.deadline:type_name -> google.protobuf.Timestamp
+	19, // 25: fleetlog.events.v1.MessageEnqueued.properties:type_name -> fleetlog.events.v1.MessageProperty
+	38, // 26: fleetlog.events.v1.MessageEnqueued.expires:type_name -> google.protobuf.Timestamp
+	38, // 27: fleetlog.events.v1.MessageLocked.until:type_name -> google.protobuf.Timestamp
+	0,  // 28: fleetlog.events.v1.MessageSettled.settlement:type_name -> fleetlog.events.v1.Settlement
+	24, // 29: fleetlog.events.v1.SubscriptionsKept.subscriptions:type_name -> fleetlog.events.v1.Subscription
+	38, // 30: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
+	38, // 31: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
+	28, // 32: fleetlog.events.v1.DeviceState.self:type_name -> fleetlog.events.v1.Identity
+	28, // 33: fleetlog.events.v1.DeviceState.modules:type_name -> fleetlog.events.v1.Identity
+	29, // 34: fleetlog.events.v1.Identity.connection:type_name -> fleetlog.events.v1.Connection
+	30, // 35: fleetlog.events.v1.Identity.twin:type_name -> fleetlog.events.v1.Twin
+	32, // 36: fleetlog.events.v1.Identity.commands:type_name -> fleetlog.events.v1.Command
+	33, // 37: fleetlog.events.v1.Identity.messages:type_name -> fleetlog.events.v1.CloudMessage
+	38, // 38: fleetlog.events.v1.Connection.since:type_name -> google.protobuf.Timestamp
+	24, // 39: fleetlog.events.v1.Connection.subscriptions:type_name -> fleetlog.events.v1.Subscription
+	38, // 40: fleetlog.events.v1.Twin.desired_at:type_name -> google.protobuf.Timestamp
+	38, // 41: fleetlog.events.v1.Twin.reported_at:type_name -> google.protobuf.Timestamp
+	31, // 42: fleetlog.events.v1.Twin.desired_stamps:type_name -> fleetlog.events.v1.PropertyStamp
+	31, // 43: fleetlog.events.v1.Twin.reported_stamps:type_name -> fleetlog.events.v1.PropertyStamp
+	38, // 44: fleetlog.events.v1.PropertyStamp.at:type_name -> google.protobuf.Timestamp
+	38, // 45: fleetlog.events.v1.Command.connect_by:type_name -> google.protobuf.Timestamp
+	38, // 46: fleetlog.events.v1.Command.deadline:type_name -> google.protobuf.Timestamp
+	18, // 47: fleetlog.events.v1.CloudMessage.message:type_name -> fleetlog.events.v1.MessageEnqueued
+	38, // 48: fleetlog.events.v1.CloudMessage.enqueued_at:type_name -> google.protobuf.Timestamp
+	38, // 49: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
+	27, // 50: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
+	36, // 51: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
+	16, // 52: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
+	38, // 53: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
+	37, // 54: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
+	35, // 55: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
+	1,  // 56: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
+	57, // [57:57] is the sub-list for method output_type
+	57, // [57:57] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_events_v1_device_proto_init() }
@@ -3099,10 +3363,13 @@ func file_fleetlog_events_v1_device_proto_init() {
 		(*DeviceEvent_MessageLocked)(nil),
 		(*DeviceEvent_MessageSettled)(nil),
 		(*DeviceEvent_MessagesPurged)(nil),
+		(*DeviceEvent_ParentAssigned)(nil),
+		(*DeviceEvent_SubscriptionsKept)(nil),
 		(*DeviceEvent_FileUploaded)(nil),
 	}
 	file_fleetlog_events_v1_device_proto_msgTypes[2].OneofWrappers = []any{}
 	file_fleetlog_events_v1_device_proto_msgTypes[4].OneofWrappers = []any{}
+	file_fleetlog_events_v1_device_proto_msgTypes[10].OneofWrappers = []any{}
 	file_fleetlog_events_v1_device_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3110,7 +3377,7 @@ func file_fleetlog_events_v1_device_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_events_v1_device_proto_rawDesc), len(file_fleetlog_events_v1_device_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   33,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
