@@ -27,6 +27,8 @@ func Apply(state *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) (*eventsv1.Dev
 		update(next, c.Updated)
 	case *eventsv1.DeviceEvent_Deleted:
 		next.Deleted = true
+	default:
+		next = attest(next, state, ev)
 	}
 	return next, &eventsv1.Outcome{EventId: ev.GetId(), Version: next.GetVersion()}
 }
@@ -36,12 +38,14 @@ func register(next, before *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, r *e
 	if next.DisplayName == "" {
 		next.DisplayName = ev.GetDevice()
 	}
-	next.Template, next.Enabled, next.Simulated = r.GetTemplate(), r.GetEnabled(), r.GetSimulated()
+	next.Template, next.Simulated = r.GetTemplate(), r.GetSimulated()
 	next.Organizations = r.GetOrganizations()
 	next.RegisteredAt = ev.GetTime()
 	if Exists(before) {
 		next.RegisteredAt, next.Provisioned = before.GetRegisteredAt(), before.GetProvisioned()
+		keepProvisioning(next, before)
 	}
+	enable(next, r.GetEnabled())
 }
 
 func update(next *eventsv1.DeviceState, u *eventsv1.DeviceUpdated) {
@@ -52,7 +56,7 @@ func update(next *eventsv1.DeviceState, u *eventsv1.DeviceUpdated) {
 		next.Template = u.GetTemplate()
 	}
 	if u.Enabled != nil {
-		next.Enabled = u.GetEnabled()
+		enable(next, u.GetEnabled())
 	}
 	if u.Simulated != nil {
 		next.Simulated = u.GetSimulated()
@@ -69,7 +73,7 @@ func refuse(state *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) *eventsv1.Rej
 	}
 	exists, id := Exists(state), ev.GetDevice()
 	_, registers := ev.GetChange().(*eventsv1.DeviceEvent_Registered)
-	if !exists && !registers {
+	if !exists && !registers && !ev.GetProvisioned().GetCreates() {
 		return rejection(eventsv1.RejectionReason_REJECTION_REASON_NOT_FOUND, "device %q does not exist", id)
 	}
 	p := ev.GetPrecondition()
@@ -83,7 +87,7 @@ func refuse(state *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) *eventsv1.Rej
 	case !p.GetExists() && exists:
 		return rejection(eventsv1.RejectionReason_REJECTION_REASON_ALREADY_EXISTS, "device %q already exists", id)
 	}
-	return nil
+	return refuseAttest(state, ev)
 }
 
 func rejection(reason eventsv1.RejectionReason, format string, args ...any) *eventsv1.Rejection {
@@ -108,7 +112,7 @@ func Validate(ev *eventsv1.DeviceEvent) error {
 	case *eventsv1.DeviceEvent_Deleted:
 		return nil
 	default:
-		return fmt.Errorf("event carries no change this version knows")
+		return validateAttest(ev)
 	}
 }
 

@@ -39,16 +39,22 @@ const (
 	RejectionReason_REJECTION_REASON_ALREADY_EXISTS RejectionReason = 3
 	// The event itself makes no sense.
 	RejectionReason_REJECTION_REASON_INVALID RejectionReason = 4
+	// The device is blocked or waits for approval.
+	RejectionReason_REJECTION_REASON_NOT_ENABLED RejectionReason = 20
+	// Another resource stands in the way.
+	RejectionReason_REJECTION_REASON_CONFLICT RejectionReason = 21
 )
 
 // Enum value maps for RejectionReason.
 var (
 	RejectionReason_name = map[int32]string{
-		0: "REJECTION_REASON_UNSPECIFIED",
-		1: "REJECTION_REASON_NOT_FOUND",
-		2: "REJECTION_REASON_VERSION_MISMATCH",
-		3: "REJECTION_REASON_ALREADY_EXISTS",
-		4: "REJECTION_REASON_INVALID",
+		0:  "REJECTION_REASON_UNSPECIFIED",
+		1:  "REJECTION_REASON_NOT_FOUND",
+		2:  "REJECTION_REASON_VERSION_MISMATCH",
+		3:  "REJECTION_REASON_ALREADY_EXISTS",
+		4:  "REJECTION_REASON_INVALID",
+		20: "REJECTION_REASON_NOT_ENABLED",
+		21: "REJECTION_REASON_CONFLICT",
 	}
 	RejectionReason_value = map[string]int32{
 		"REJECTION_REASON_UNSPECIFIED":      0,
@@ -56,6 +62,8 @@ var (
 		"REJECTION_REASON_VERSION_MISMATCH": 2,
 		"REJECTION_REASON_ALREADY_EXISTS":   3,
 		"REJECTION_REASON_INVALID":          4,
+		"REJECTION_REASON_NOT_ENABLED":      20,
+		"REJECTION_REASON_CONFLICT":         21,
 	}
 )
 
@@ -106,6 +114,10 @@ type DeviceEvent struct {
 	//	*DeviceEvent_Registered
 	//	*DeviceEvent_Updated
 	//	*DeviceEvent_Deleted
+	//	*DeviceEvent_Provisioned
+	//	*DeviceEvent_Approved
+	//	*DeviceEvent_AttestationSet
+	//	*DeviceEvent_AttestationRemoved
 	Change        isDeviceEvent_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -217,6 +229,42 @@ func (x *DeviceEvent) GetDeleted() *DeviceDeleted {
 	return nil
 }
 
+func (x *DeviceEvent) GetProvisioned() *DeviceProvisioned {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_Provisioned); ok {
+			return x.Provisioned
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetApproved() *DeviceApproved {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_Approved); ok {
+			return x.Approved
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetAttestationSet() *AttestationSet {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_AttestationSet); ok {
+			return x.AttestationSet
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetAttestationRemoved() *AttestationRemoved {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_AttestationRemoved); ok {
+			return x.AttestationRemoved
+		}
+	}
+	return nil
+}
+
 type isDeviceEvent_Change interface {
 	isDeviceEvent_Change()
 }
@@ -233,11 +281,35 @@ type DeviceEvent_Deleted struct {
 	Deleted *DeviceDeleted `protobuf:"bytes,12,opt,name=deleted,proto3,oneof"`
 }
 
+type DeviceEvent_Provisioned struct {
+	Provisioned *DeviceProvisioned `protobuf:"bytes,20,opt,name=provisioned,proto3,oneof"`
+}
+
+type DeviceEvent_Approved struct {
+	Approved *DeviceApproved `protobuf:"bytes,21,opt,name=approved,proto3,oneof"`
+}
+
+type DeviceEvent_AttestationSet struct {
+	AttestationSet *AttestationSet `protobuf:"bytes,22,opt,name=attestation_set,json=attestationSet,proto3,oneof"`
+}
+
+type DeviceEvent_AttestationRemoved struct {
+	AttestationRemoved *AttestationRemoved `protobuf:"bytes,23,opt,name=attestation_removed,json=attestationRemoved,proto3,oneof"`
+}
+
 func (*DeviceEvent_Registered) isDeviceEvent_Change() {}
 
 func (*DeviceEvent_Updated) isDeviceEvent_Change() {}
 
 func (*DeviceEvent_Deleted) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_Provisioned) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_Approved) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_AttestationSet) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_AttestationRemoved) isDeviceEvent_Change() {}
 
 // Actor names the principal behind an event and the request it came in.
 type Actor struct {
@@ -587,6 +659,404 @@ func (*DeviceDeleted) Descriptor() ([]byte, []int) {
 	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{6}
 }
 
+// DeviceProvisioned says that the device has registered with the provisioning
+// service, by a credential that was good. It creates a device that registers
+// itself by a group.
+type DeviceProvisioned struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Enrollment group whose credential the device showed; empty for a credential
+	// of its own.
+	EnrollmentGroup string `protobuf:"bytes,1,opt,name=enrollment_group,json=enrollmentGroup,proto3" json:"enrollment_group,omitempty"`
+	// Model id (DTMI) that the device announced; empty when it did not.
+	ModelId string `protobuf:"bytes,2,opt,name=model_id,json=modelId,proto3" json:"model_id,omitempty"`
+	// Template for a device that has none.
+	Template string `protobuf:"bytes,3,opt,name=template,proto3" json:"template,omitempty"`
+	// The group lets devices in that nobody has registered. False for a credential
+	// of the device's own.
+	Creates bool `protobuf:"varint,4,opt,name=creates,proto3" json:"creates,omitempty"`
+	// A device that this creates needs no approval.
+	AutoApprove   bool `protobuf:"varint,5,opt,name=auto_approve,json=autoApprove,proto3" json:"auto_approve,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceProvisioned) Reset() {
+	*x = DeviceProvisioned{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceProvisioned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceProvisioned) ProtoMessage() {}
+
+func (x *DeviceProvisioned) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceProvisioned.ProtoReflect.Descriptor instead.
+func (*DeviceProvisioned) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DeviceProvisioned) GetEnrollmentGroup() string {
+	if x != nil {
+		return x.EnrollmentGroup
+	}
+	return ""
+}
+
+func (x *DeviceProvisioned) GetModelId() string {
+	if x != nil {
+		return x.ModelId
+	}
+	return ""
+}
+
+func (x *DeviceProvisioned) GetTemplate() string {
+	if x != nil {
+		return x.Template
+	}
+	return ""
+}
+
+func (x *DeviceProvisioned) GetCreates() bool {
+	if x != nil {
+		return x.Creates
+	}
+	return false
+}
+
+func (x *DeviceProvisioned) GetAutoApprove() bool {
+	if x != nil {
+		return x.AutoApprove
+	}
+	return false
+}
+
+// DeviceApproved ends a device's waiting for approval.
+type DeviceApproved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceApproved) Reset() {
+	*x = DeviceApproved{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceApproved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceApproved) ProtoMessage() {}
+
+func (x *DeviceApproved) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceApproved.ProtoReflect.Descriptor instead.
+func (*DeviceApproved) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{8}
+}
+
+// AttestationSet gives the device a credential of its own, instead of its
+// group's.
+type AttestationSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Attestation   *Attestation           `protobuf:"bytes,1,opt,name=attestation,proto3" json:"attestation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttestationSet) Reset() {
+	*x = AttestationSet{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttestationSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttestationSet) ProtoMessage() {}
+
+func (x *AttestationSet) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttestationSet.ProtoReflect.Descriptor instead.
+func (*AttestationSet) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *AttestationSet) GetAttestation() *Attestation {
+	if x != nil {
+		return x.Attestation
+	}
+	return nil
+}
+
+// AttestationRemoved leaves the device with its group's credential.
+type AttestationRemoved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttestationRemoved) Reset() {
+	*x = AttestationRemoved{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttestationRemoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttestationRemoved) ProtoMessage() {}
+
+func (x *AttestationRemoved) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttestationRemoved.ProtoReflect.Descriptor instead.
+func (*AttestationRemoved) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{10}
+}
+
+// Attestation is what one device shows to prove who it is.
+type Attestation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*Attestation_SymmetricKey
+	//	*Attestation_X509
+	Kind          isAttestation_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attestation) Reset() {
+	*x = Attestation{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attestation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attestation) ProtoMessage() {}
+
+func (x *Attestation) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attestation.ProtoReflect.Descriptor instead.
+func (*Attestation) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Attestation) GetKind() isAttestation_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *Attestation) GetSymmetricKey() *SealedKeys {
+	if x != nil {
+		if x, ok := x.Kind.(*Attestation_SymmetricKey); ok {
+			return x.SymmetricKey
+		}
+	}
+	return nil
+}
+
+func (x *Attestation) GetX509() *ClientCertificates {
+	if x != nil {
+		if x, ok := x.Kind.(*Attestation_X509); ok {
+			return x.X509
+		}
+	}
+	return nil
+}
+
+type isAttestation_Kind interface {
+	isAttestation_Kind()
+}
+
+type Attestation_SymmetricKey struct {
+	SymmetricKey *SealedKeys `protobuf:"bytes,1,opt,name=symmetric_key,json=symmetricKey,proto3,oneof"`
+}
+
+type Attestation_X509 struct {
+	X509 *ClientCertificates `protobuf:"bytes,2,opt,name=x509,proto3,oneof"`
+}
+
+func (*Attestation_SymmetricKey) isAttestation_Kind() {}
+
+func (*Attestation_X509) isAttestation_Kind() {}
+
+// SealedKeys are a primary and a secondary symmetric key, sealed: the log never
+// holds one in the clear. Unset keys of the default enrollment group are derived
+// from the installation's master key.
+type SealedKeys struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Primary       []byte                 `protobuf:"bytes,1,opt,name=primary,proto3" json:"primary,omitempty"`
+	Secondary     []byte                 `protobuf:"bytes,2,opt,name=secondary,proto3" json:"secondary,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealedKeys) Reset() {
+	*x = SealedKeys{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealedKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealedKeys) ProtoMessage() {}
+
+func (x *SealedKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealedKeys.ProtoReflect.Descriptor instead.
+func (*SealedKeys) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SealedKeys) GetPrimary() []byte {
+	if x != nil {
+		return x.Primary
+	}
+	return nil
+}
+
+func (x *SealedKeys) GetSecondary() []byte {
+	if x != nil {
+		return x.Secondary
+	}
+	return nil
+}
+
+// ClientCertificates are the certificates (DER) of which the device shows one;
+// two slots, to roll from one to the next. Secondary may be empty.
+type ClientCertificates struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Primary       []byte                 `protobuf:"bytes,1,opt,name=primary,proto3" json:"primary,omitempty"`
+	Secondary     []byte                 `protobuf:"bytes,2,opt,name=secondary,proto3" json:"secondary,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClientCertificates) Reset() {
+	*x = ClientCertificates{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClientCertificates) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClientCertificates) ProtoMessage() {}
+
+func (x *ClientCertificates) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClientCertificates.ProtoReflect.Descriptor instead.
+func (*ClientCertificates) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ClientCertificates) GetPrimary() []byte {
+	if x != nil {
+		return x.Primary
+	}
+	return nil
+}
+
+func (x *ClientCertificates) GetSecondary() []byte {
+	if x != nil {
+		return x.Secondary
+	}
+	return nil
+}
+
 // DeviceState is a device as the fold of its events.
 type DeviceState struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -603,13 +1073,29 @@ type DeviceState struct {
 	Organizations []string               `protobuf:"bytes,10,rep,name=organizations,proto3" json:"organizations,omitempty"`
 	RegisteredAt  *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=registered_at,json=registeredAt,proto3" json:"registered_at,omitempty"`
 	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Enrollment group the device last registered by; empty when it never did, or
+	// by a credential of its own.
+	EnrollmentGroup string `protobuf:"bytes,20,opt,name=enrollment_group,json=enrollmentGroup,proto3" json:"enrollment_group,omitempty"`
+	// The device's own credential; unset when it uses its group's.
+	Attestation *Attestation `protobuf:"bytes,21,opt,name=attestation,proto3" json:"attestation,omitempty"`
+	// The device registered itself and nobody has approved it yet; enabled is
+	// false meanwhile.
+	Waiting bool `protobuf:"varint,22,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Somebody blocked the device while it was waiting; to unblock it is not to
+	// approve it.
+	BlockedWhileWaiting bool `protobuf:"varint,23,opt,name=blocked_while_waiting,json=blockedWhileWaiting,proto3" json:"blocked_while_waiting,omitempty"`
+	// Model id (DTMI) that the device announced when it registered.
+	ModelId string `protobuf:"bytes,24,opt,name=model_id,json=modelId,proto3" json:"model_id,omitempty"`
+	// First and latest registration with the provisioning service.
+	ProvisionedAt   *timestamppb.Timestamp `protobuf:"bytes,25,opt,name=provisioned_at,json=provisionedAt,proto3" json:"provisioned_at,omitempty"`
+	ReprovisionedAt *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=reprovisioned_at,json=reprovisionedAt,proto3" json:"reprovisioned_at,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *DeviceState) Reset() {
 	*x = DeviceState{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[7]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +1107,7 @@ func (x *DeviceState) String() string {
 func (*DeviceState) ProtoMessage() {}
 
 func (x *DeviceState) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[7]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +1120,7 @@ func (x *DeviceState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceState.ProtoReflect.Descriptor instead.
 func (*DeviceState) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{7}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeviceState) GetTenant() string {
@@ -721,6 +1207,55 @@ func (x *DeviceState) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *DeviceState) GetEnrollmentGroup() string {
+	if x != nil {
+		return x.EnrollmentGroup
+	}
+	return ""
+}
+
+func (x *DeviceState) GetAttestation() *Attestation {
+	if x != nil {
+		return x.Attestation
+	}
+	return nil
+}
+
+func (x *DeviceState) GetWaiting() bool {
+	if x != nil {
+		return x.Waiting
+	}
+	return false
+}
+
+func (x *DeviceState) GetBlockedWhileWaiting() bool {
+	if x != nil {
+		return x.BlockedWhileWaiting
+	}
+	return false
+}
+
+func (x *DeviceState) GetModelId() string {
+	if x != nil {
+		return x.ModelId
+	}
+	return ""
+}
+
+func (x *DeviceState) GetProvisionedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ProvisionedAt
+	}
+	return nil
+}
+
+func (x *DeviceState) GetReprovisionedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReprovisionedAt
+	}
+	return nil
+}
+
 // DeviceSnapshot is one record of the compacted `device-state` topic: a
 // device's state after the events up to `offset`, with what became of each
 // event folded since the snapshot before.
@@ -736,7 +1271,7 @@ type DeviceSnapshot struct {
 
 func (x *DeviceSnapshot) Reset() {
 	*x = DeviceSnapshot{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[8]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -748,7 +1283,7 @@ func (x *DeviceSnapshot) String() string {
 func (*DeviceSnapshot) ProtoMessage() {}
 
 func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[8]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -761,7 +1296,7 @@ func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceSnapshot.ProtoReflect.Descriptor instead.
 func (*DeviceSnapshot) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{8}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeviceSnapshot) GetState() *DeviceState {
@@ -799,7 +1334,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[9]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -811,7 +1346,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[9]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -824,7 +1359,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{9}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Outcome) GetEventId() string {
@@ -859,7 +1394,7 @@ type Rejection struct {
 
 func (x *Rejection) Reset() {
 	*x = Rejection{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[10]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -871,7 +1406,7 @@ func (x *Rejection) String() string {
 func (*Rejection) ProtoMessage() {}
 
 func (x *Rejection) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[10]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -884,7 +1419,7 @@ func (x *Rejection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejection.ProtoReflect.Descriptor instead.
 func (*Rejection) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{10}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Rejection) GetReason() RejectionReason {
@@ -905,7 +1440,7 @@ var File_fleetlog_events_v1_device_proto protoreflect.FileDescriptor
 
 const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\n" +
-	"\x1ffleetlog/events/v1/device.proto\x12\x12fleetlog.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\x03\n" +
+	"\x1ffleetlog/events/v1/device.proto\x12\x12fleetlog.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfb\x05\n" +
 	"\vDeviceEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x16\n" +
@@ -918,7 +1453,11 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	" \x01(\v2$.fleetlog.events.v1.DeviceRegisteredH\x00R\n" +
 	"registered\x12=\n" +
 	"\aupdated\x18\v \x01(\v2!.fleetlog.events.v1.DeviceUpdatedH\x00R\aupdated\x12=\n" +
-	"\adeleted\x18\f \x01(\v2!.fleetlog.events.v1.DeviceDeletedH\x00R\adeletedB\b\n" +
+	"\adeleted\x18\f \x01(\v2!.fleetlog.events.v1.DeviceDeletedH\x00R\adeleted\x12I\n" +
+	"\vprovisioned\x18\x14 \x01(\v2%.fleetlog.events.v1.DeviceProvisionedH\x00R\vprovisioned\x12@\n" +
+	"\bapproved\x18\x15 \x01(\v2\".fleetlog.events.v1.DeviceApprovedH\x00R\bapproved\x12M\n" +
+	"\x0fattestation_set\x18\x16 \x01(\v2\".fleetlog.events.v1.AttestationSetH\x00R\x0eattestationSet\x12Y\n" +
+	"\x13attestation_removed\x18\x17 \x01(\v2&.fleetlog.events.v1.AttestationRemovedH\x00R\x12attestationRemovedB\b\n" +
 	"\x06change\"D\n" +
 	"\x05Actor\x12\x1c\n" +
 	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12\x1d\n" +
@@ -950,7 +1489,28 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"_simulated\"!\n" +
 	"\rOrganizations\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\"\x0f\n" +
-	"\rDeviceDeleted\"\xac\x03\n" +
+	"\rDeviceDeleted\"\xb2\x01\n" +
+	"\x11DeviceProvisioned\x12)\n" +
+	"\x10enrollment_group\x18\x01 \x01(\tR\x0fenrollmentGroup\x12\x19\n" +
+	"\bmodel_id\x18\x02 \x01(\tR\amodelId\x12\x1a\n" +
+	"\btemplate\x18\x03 \x01(\tR\btemplate\x12\x18\n" +
+	"\acreates\x18\x04 \x01(\bR\acreates\x12!\n" +
+	"\fauto_approve\x18\x05 \x01(\bR\vautoApprove\"\x10\n" +
+	"\x0eDeviceApproved\"S\n" +
+	"\x0eAttestationSet\x12A\n" +
+	"\vattestation\x18\x01 \x01(\v2\x1f.fleetlog.events.v1.AttestationR\vattestation\"\x14\n" +
+	"\x12AttestationRemoved\"\x9a\x01\n" +
+	"\vAttestation\x12E\n" +
+	"\rsymmetric_key\x18\x01 \x01(\v2\x1e.fleetlog.events.v1.SealedKeysH\x00R\fsymmetricKey\x12<\n" +
+	"\x04x509\x18\x02 \x01(\v2&.fleetlog.events.v1.ClientCertificatesH\x00R\x04x509B\x06\n" +
+	"\x04kind\"D\n" +
+	"\n" +
+	"SealedKeys\x12\x18\n" +
+	"\aprimary\x18\x01 \x01(\fR\aprimary\x12\x1c\n" +
+	"\tsecondary\x18\x02 \x01(\fR\tsecondary\"L\n" +
+	"\x12ClientCertificates\x12\x18\n" +
+	"\aprimary\x18\x01 \x01(\fR\aprimary\x12\x1c\n" +
+	"\tsecondary\x18\x02 \x01(\fR\tsecondary\"\x8d\x06\n" +
 	"\vDeviceState\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x18\n" +
@@ -965,7 +1525,14 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	" \x03(\tR\rorganizations\x12?\n" +
 	"\rregistered_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\fregisteredAt\x129\n" +
 	"\n" +
-	"updated_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\"\x98\x01\n" +
+	"updated_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12)\n" +
+	"\x10enrollment_group\x18\x14 \x01(\tR\x0fenrollmentGroup\x12A\n" +
+	"\vattestation\x18\x15 \x01(\v2\x1f.fleetlog.events.v1.AttestationR\vattestation\x12\x18\n" +
+	"\awaiting\x18\x16 \x01(\bR\awaiting\x122\n" +
+	"\x15blocked_while_waiting\x18\x17 \x01(\bR\x13blockedWhileWaiting\x12\x19\n" +
+	"\bmodel_id\x18\x18 \x01(\tR\amodelId\x12A\n" +
+	"\x0eprovisioned_at\x18\x19 \x01(\v2\x1a.google.protobuf.TimestampR\rprovisionedAt\x12E\n" +
+	"\x10reprovisioned_at\x18\x1a \x01(\v2\x1a.google.protobuf.TimestampR\x0freprovisionedAt\"\x98\x01\n" +
 	"\x0eDeviceSnapshot\x125\n" +
 	"\x05state\x18\x01 \x01(\v2\x1f.fleetlog.events.v1.DeviceStateR\x05state\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x127\n" +
@@ -976,13 +1543,15 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\trejection\x18\x03 \x01(\v2\x1d.fleetlog.events.v1.RejectionR\trejection\"b\n" +
 	"\tRejection\x12;\n" +
 	"\x06reason\x18\x01 \x01(\x0e2#.fleetlog.events.v1.RejectionReasonR\x06reason\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage*\xbd\x01\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage*\xfe\x01\n" +
 	"\x0fRejectionReason\x12 \n" +
 	"\x1cREJECTION_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aREJECTION_REASON_NOT_FOUND\x10\x01\x12%\n" +
 	"!REJECTION_REASON_VERSION_MISMATCH\x10\x02\x12#\n" +
 	"\x1fREJECTION_REASON_ALREADY_EXISTS\x10\x03\x12\x1c\n" +
-	"\x18REJECTION_REASON_INVALID\x10\x04B@Z>github.com/fleetlog/fleetlog/proto/fleetlog/events/v1;eventsv1b\x06proto3"
+	"\x18REJECTION_REASON_INVALID\x10\x04\x12 \n" +
+	"\x1cREJECTION_REASON_NOT_ENABLED\x10\x14\x12\x1d\n" +
+	"\x19REJECTION_REASON_CONFLICT\x10\x15B@Z>github.com/fleetlog/fleetlog/proto/fleetlog/events/v1;eventsv1b\x06proto3"
 
 var (
 	file_fleetlog_events_v1_device_proto_rawDescOnce sync.Once
@@ -997,7 +1566,7 @@ func file_fleetlog_events_v1_device_proto_rawDescGZIP() []byte {
 }
 
 var file_fleetlog_events_v1_device_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_fleetlog_events_v1_device_proto_goTypes = []any{
 	(RejectionReason)(0),          // 0: fleetlog.events.v1.RejectionReason
 	(*DeviceEvent)(nil),           // 1: fleetlog.events.v1.DeviceEvent
@@ -1007,31 +1576,48 @@ var file_fleetlog_events_v1_device_proto_goTypes = []any{
 	(*DeviceUpdated)(nil),         // 5: fleetlog.events.v1.DeviceUpdated
 	(*Organizations)(nil),         // 6: fleetlog.events.v1.Organizations
 	(*DeviceDeleted)(nil),         // 7: fleetlog.events.v1.DeviceDeleted
-	(*DeviceState)(nil),           // 8: fleetlog.events.v1.DeviceState
-	(*DeviceSnapshot)(nil),        // 9: fleetlog.events.v1.DeviceSnapshot
-	(*Outcome)(nil),               // 10: fleetlog.events.v1.Outcome
-	(*Rejection)(nil),             // 11: fleetlog.events.v1.Rejection
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*DeviceProvisioned)(nil),     // 8: fleetlog.events.v1.DeviceProvisioned
+	(*DeviceApproved)(nil),        // 9: fleetlog.events.v1.DeviceApproved
+	(*AttestationSet)(nil),        // 10: fleetlog.events.v1.AttestationSet
+	(*AttestationRemoved)(nil),    // 11: fleetlog.events.v1.AttestationRemoved
+	(*Attestation)(nil),           // 12: fleetlog.events.v1.Attestation
+	(*SealedKeys)(nil),            // 13: fleetlog.events.v1.SealedKeys
+	(*ClientCertificates)(nil),    // 14: fleetlog.events.v1.ClientCertificates
+	(*DeviceState)(nil),           // 15: fleetlog.events.v1.DeviceState
+	(*DeviceSnapshot)(nil),        // 16: fleetlog.events.v1.DeviceSnapshot
+	(*Outcome)(nil),               // 17: fleetlog.events.v1.Outcome
+	(*Rejection)(nil),             // 18: fleetlog.events.v1.Rejection
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
 }
 var file_fleetlog_events_v1_device_proto_depIdxs = []int32{
-	12, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
+	19, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
 	2,  // 1: fleetlog.events.v1.DeviceEvent.actor:type_name -> fleetlog.events.v1.Actor
 	3,  // 2: fleetlog.events.v1.DeviceEvent.precondition:type_name -> fleetlog.events.v1.Precondition
 	4,  // 3: fleetlog.events.v1.DeviceEvent.registered:type_name -> fleetlog.events.v1.DeviceRegistered
 	5,  // 4: fleetlog.events.v1.DeviceEvent.updated:type_name -> fleetlog.events.v1.DeviceUpdated
 	7,  // 5: fleetlog.events.v1.DeviceEvent.deleted:type_name -> fleetlog.events.v1.DeviceDeleted
-	6,  // 6: fleetlog.events.v1.DeviceUpdated.organizations:type_name -> fleetlog.events.v1.Organizations
-	12, // 7: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
-	12, // 8: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
-	8,  // 9: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
-	10, // 10: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
-	11, // 11: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
-	0,  // 12: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	8,  // 6: fleetlog.events.v1.DeviceEvent.provisioned:type_name -> fleetlog.events.v1.DeviceProvisioned
+	9,  // 7: fleetlog.events.v1.DeviceEvent.approved:type_name -> fleetlog.events.v1.DeviceApproved
+	10, // 8: fleetlog.events.v1.DeviceEvent.attestation_set:type_name -> fleetlog.events.v1.AttestationSet
+	11, // 9: fleetlog.events.v1.DeviceEvent.attestation_removed:type_name -> fleetlog.events.v1.AttestationRemoved
+	6,  // 10: fleetlog.events.v1.DeviceUpdated.organizations:type_name -> fleetlog.events.v1.Organizations
+	12, // 11: fleetlog.events.v1.AttestationSet.attestation:type_name -> fleetlog.events.v1.Attestation
+	13, // 12: fleetlog.events.v1.Attestation.symmetric_key:type_name -> fleetlog.events.v1.SealedKeys
+	14, // 13: fleetlog.events.v1.Attestation.x509:type_name -> fleetlog.events.v1.ClientCertificates
+	19, // 14: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
+	19, // 15: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
+	12, // 16: fleetlog.events.v1.DeviceState.attestation:type_name -> fleetlog.events.v1.Attestation
+	19, // 17: fleetlog.events.v1.DeviceState.provisioned_at:type_name -> google.protobuf.Timestamp
+	19, // 18: fleetlog.events.v1.DeviceState.reprovisioned_at:type_name -> google.protobuf.Timestamp
+	15, // 19: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
+	17, // 20: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
+	18, // 21: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
+	0,  // 22: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_events_v1_device_proto_init() }
@@ -1043,16 +1629,24 @@ func file_fleetlog_events_v1_device_proto_init() {
 		(*DeviceEvent_Registered)(nil),
 		(*DeviceEvent_Updated)(nil),
 		(*DeviceEvent_Deleted)(nil),
+		(*DeviceEvent_Provisioned)(nil),
+		(*DeviceEvent_Approved)(nil),
+		(*DeviceEvent_AttestationSet)(nil),
+		(*DeviceEvent_AttestationRemoved)(nil),
 	}
 	file_fleetlog_events_v1_device_proto_msgTypes[2].OneofWrappers = []any{}
 	file_fleetlog_events_v1_device_proto_msgTypes[4].OneofWrappers = []any{}
+	file_fleetlog_events_v1_device_proto_msgTypes[11].OneofWrappers = []any{
+		(*Attestation_SymmetricKey)(nil),
+		(*Attestation_X509)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_events_v1_device_proto_rawDesc), len(file_fleetlog_events_v1_device_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
