@@ -12,11 +12,15 @@ import (
 	"time"
 
 	"github.com/fleetlog/fleetlog/ingest/mqtt"
+	"github.com/fleetlog/fleetlog/ingest/provisioning"
 	"github.com/fleetlog/fleetlog/internal/access"
+	"github.com/fleetlog/fleetlog/internal/catalog"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/deviceauth"
 	"github.com/fleetlog/fleetlog/internal/engine/chdb"
 	"github.com/fleetlog/fleetlog/internal/engine/kafka"
+	"github.com/fleetlog/fleetlog/internal/enrollment"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/localca"
 	"github.com/fleetlog/fleetlog/internal/registry"
@@ -92,7 +96,13 @@ func (r *runCommand) assemble(ctx context.Context, home *dataDir, logger *slog.L
 	}
 
 	devices := registry.New(log, logger)
-	gateway := mqtt.New(log, devices, keys, metrics, mqtt.Config{MaxConnections: r.MaxConnections, Inflight: r.Inflight, Logger: logger})
+	resources := catalog.New(log, logger, enrollment.Kind())
+	groups := enrollment.New(resources, keys, logger)
+	gate := deviceauth.New(devices, groups, keys)
+	gateway := mqtt.New(log, devices, gate, metrics, mqtt.Config{
+		MaxConnections: r.MaxConnections, Inflight: r.Inflight, HubName: r.HubName,
+		Registrar: provisioning.New(gate, devices, keys, logger), Logger: logger,
+	})
 	telemetry, err := projections.NewTelemetry(log, analytics, projections.Options{Logger: logger, Registerer: metrics, Node: node})
 	if err != nil {
 		return nil, err
@@ -101,10 +111,11 @@ func (r *runCommand) assemble(ctx context.Context, home *dataDir, logger *slog.L
 		"log":                  log.Ping,
 		"clickhouse":           analytics.Ping,
 		"registry":             func(context.Context) error { return devices.Ready() },
+		"catalog":              func(context.Context) error { return resources.Ready() },
 		"telemetry projection": func(context.Context) error { return telemetry.Ready() },
 	}
 	api := query.NewServer(query.Deps{
-		Registry: devices, Keys: keys, Tokens: tokens, ClickHouse: analytics, Metrics: metrics, Ready: p.ready, Logger: logger,
+		Registry: devices, Catalog: resources, Groups: groups, Keys: keys, Tokens: tokens, ClickHouse: analytics, Metrics: metrics, Ready: p.ready, Logger: logger,
 	})
 
 	if r.DebugAddr != "" {
@@ -113,6 +124,7 @@ func (r *runCommand) assemble(ctx context.Context, home *dataDir, logger *slog.L
 		}
 	}
 	p.add("registry", devices.Run)
+	p.add("catalog", resources.Run)
 	p.add("device state", devicestate.New(log, node, logger, metrics).Run)
 	p.add("telemetry projection", telemetry.Run)
 	apiListener, err := r.listen(ctx, r.APIAddr, secure, "http/1.1")

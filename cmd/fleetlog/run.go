@@ -33,6 +33,8 @@ type runCommand struct {
 	TLSKey  string   `name:"tls-key" help:"Key of --tls-cert (PEM)." type:"existingfile" placeholder:"FILE"`
 	TLSName []string `name:"tls-name" help:"Further host names or addresses for the local CA's server certificate." placeholder:"NAME,…"`
 
+	HubName string `help:"Host name that devices are told to connect to once they are provisioned; the one they used when empty." placeholder:"NAME"`
+
 	MaxConnections int64 `help:"Device connections at one time." default:"100000"`
 	Inflight       int64 `help:"Messages of one device that may wait for the log." default:"256"`
 

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fleetlog/fleetlog/internal/deviceauth"
 	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/semaphore"
@@ -26,7 +27,9 @@ type connection struct {
 	// Set by the handshake.
 	tenant, device string
 	keepAlive      time.Duration // 0: none asked for
-	expires        time.Time     // when the SAS token does
+	expires        time.Time     // when the credential does
+	grant          deviceauth.Grant
+	registrant     *deviceauth.Registrant // set when it came to be provisioned
 	deadline       time.Time     // the read deadline in force
 
 	// What the device's records have in common.
@@ -48,6 +51,9 @@ func (c *connection) serve(ctx context.Context) error {
 	defer c.reader.close()
 	if err := c.handshake(ctx); err != nil {
 		return err
+	}
+	if c.registrant != nil {
+		return c.serveRegistrant(ctx)
 	}
 	c.gateway.admit(c)
 	c.out.send(packets.Connack<<4, 2, 0, 0)

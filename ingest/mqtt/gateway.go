@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/ingest/provisioning"
+	"github.com/fleetlog/fleetlog/internal/deviceauth"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/registry"
-	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
@@ -31,7 +31,13 @@ type Config struct {
 	// Inflight is how many messages of one connection may wait for the log; 256
 	// when zero. Beyond it the socket is not read.
 	Inflight int64
-	Logger   *slog.Logger
+	// Registrar provisions devices; without one they are told that there is no
+	// such service here.
+	Registrar *provisioning.Registrar
+	// HubName is the host name that devices are told to connect to after they
+	// were provisioned; when empty it is the one they used.
+	HubName string
+	Logger  *slog.Logger
 }
 
 // Gateway serves devices. It is safe for concurrent use.
@@ -40,7 +46,7 @@ type Gateway struct {
 	log      *eventlog.Log
 	topic    string
 	registry *registry.Registry
-	keys     *device.MasterKey
+	gate     *deviceauth.Gate
 	logger   *slog.Logger
 	metrics  *metrics
 	places   *semaphore.Weighted
@@ -55,9 +61,10 @@ type Gateway struct {
 }
 
 // New makes a gateway that appends to the log and lets in the devices of the
-// registry. It must be made before the registry runs, so that it hears of every
-// device that is blocked.
-func New(log *eventlog.Log, devices *registry.Registry, keys *device.MasterKey, reg prometheus.Registerer, cfg Config) *Gateway {
+// registry that the gate finds a good credential of. It must be made before the
+// registry and the catalog run, so that it hears of every device that is blocked
+// and of every credential that is taken back.
+func New(log *eventlog.Log, devices *registry.Registry, gate *deviceauth.Gate, reg prometheus.Registerer, cfg Config) *Gateway {
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = 100_000
 	}
@@ -65,7 +72,7 @@ func New(log *eventlog.Log, devices *registry.Registry, keys *device.MasterKey, 
 		cfg.Inflight = 256
 	}
 	g := &Gateway{
-		cfg: cfg, log: log, topic: log.Name(eventlog.Telemetry), registry: devices, keys: keys,
+		cfg: cfg, log: log, topic: log.Name(eventlog.Telemetry), registry: devices, gate: gate,
 		logger: cfg.Logger, metrics: newMetrics(reg),
 		places:   semaphore.NewWeighted(cfg.MaxConnections),
 		warnings: rate.NewLimiter(10, 50),
@@ -75,6 +82,7 @@ func New(log *eventlog.Log, devices *registry.Registry, keys *device.MasterKey, 
 		byKey:    map[string]*connection{},
 	}
 	devices.OnChange(g.deviceChanged)
+	gate.Groups().OnChange(g.groupChanged)
 	return g
 }
 
@@ -205,9 +213,10 @@ func (g *Gateway) admit(c *connection) {
 	if older != nil {
 		older.drop(endTakenOver)
 	}
-	// The device may have been blocked between its check and now.
-	if state := g.registry.Get(c.tenant, c.device); !state.GetEnabled() {
-		c.drop(endBlocked)
+	// The device may have been blocked, or its credential taken back, between its
+	// check and now.
+	if err := g.gate.Holds(c.tenant, c.device, c.grant); err != nil {
+		c.drop(endingOf(refusal(err)))
 	}
 	g.metrics.accepted.Inc()
 }
@@ -231,19 +240,6 @@ func (g *Gateway) dropAll() {
 	}
 }
 
-// deviceChanged drops the connection of a device that may not connect any more.
-func (g *Gateway) deviceChanged(_, after *eventsv1.DeviceState) {
-	if device.Exists(after) && after.GetEnabled() {
-		return
-	}
-	g.mu.Lock()
-	c := g.byKey[string(eventlog.Key(after.GetTenant(), after.GetDevice()))]
-	g.mu.Unlock()
-	if c != nil {
-		c.drop(endBlocked)
-	}
-}
-
 // ListenPlain opens the port without TLS. Only loopback addresses are allowed:
 // tokens and telemetry must not cross a network in the clear.
 func ListenPlain(ctx context.Context, addr string) (net.Listener, error) {
@@ -257,13 +253,16 @@ func ListenPlain(ctx context.Context, addr string) (net.Listener, error) {
 	return listen(ctx, addr)
 }
 
-// ListenTLS opens the port with TLS.
+// ListenTLS opens the port with TLS. A device may show a certificate; whether it
+// is good is for the gate to say, which knows the enrollment groups.
 func ListenTLS(ctx context.Context, addr string, config *tls.Config) (net.Listener, error) {
 	listener, err := listen(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
-	return tls.NewListener(listener, config), nil
+	own := config.Clone()
+	own.ClientAuth = tls.RequestClientCert
+	return tls.NewListener(listener, own), nil
 }
 
 func listen(ctx context.Context, addr string) (net.Listener, error) {

@@ -10,10 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
-	"github.com/fleetlog/fleetlog/internal/sas"
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
@@ -82,6 +80,9 @@ func (c *connection) connect() error {
 	if pk.Connect.WillFlag {
 		return endWill
 	}
+	if scope, id, ok := parseRegistrant(string(pk.Connect.Username)); ok {
+		return c.connectRegistrant(scope, id, &pk)
+	}
 	host, id, err := parseUserName(string(pk.Connect.Username))
 	if err != nil {
 		return err
@@ -112,43 +113,6 @@ func parseUserName(name string) (host, id string, err error) {
 		return "", "", because(endUserName, err)
 	}
 	return host, id, nil
-}
-
-// authenticate checks the SAS token against the device's keys and the device
-// against the registry. Every wrong credential costs the same work, and all that
-// the caller sees is one CONNACK code.
-func (c *connection) authenticate(host, id, password string) error {
-	g := c.gateway
-	if g.registry.Ready() != nil {
-		return endNotReady
-	}
-	token, err := sas.Parse(password)
-	if err != nil {
-		return because(endPassword, err)
-	}
-	// One tenant until tenants have host names of their own.
-	c.tenant, c.device = access.DefaultTenant, id
-	keys := g.keys.DeviceKeys(c.tenant, id)
-	at := time.Now()
-	err = token.Verify(keys.Primary, at)
-	if second := token.Verify(keys.Secondary, at); errors.Is(err, sas.ErrBadSignature) {
-		err = second
-	}
-	state := g.registry.Get(c.tenant, id)
-	switch {
-	case state == nil:
-		return endUnknownDevice
-	case errors.Is(err, sas.ErrExpired):
-		return endTokenExpired
-	case err != nil:
-		return endSignature
-	case !token.Covers(host, id):
-		return endSignature
-	case !state.GetEnabled():
-		return endBlocked
-	}
-	c.expires = token.Expiry
-	return nil
 }
 
 // introduce makes what all of the device's records have in common. The id names
