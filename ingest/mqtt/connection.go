@@ -30,7 +30,7 @@ type connection struct {
 	expires        time.Time     // when the credential does
 	grant          deviceauth.Grant
 	registrant     *deviceauth.Registrant // set when it came to be provisioned
-	deadline       time.Time     // the read deadline in force
+	deadline       time.Time              // the read deadline in force
 
 	// What the device's records have in common.
 	id, key, source []byte

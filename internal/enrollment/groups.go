@@ -137,6 +137,15 @@ func (g *Groups) open(tenant string, group *Group) (device.Keys, error) {
 // Get is the group; nil when there is none.
 func (t *Tenant) Get(id string) *Group { return t.groups[id] }
 
+// KeysOf are the symmetric keys of the group; nil when there is no such group or
+// it has none.
+func (t *Tenant) KeysOf(id string) *device.Keys {
+	if group := t.groups[id]; group != nil {
+		return group.Keys
+	}
+	return nil
+}
+
 // Symmetric are the groups that have symmetric keys, in order of their ids.
 func (t *Tenant) Symmetric() []*Group { return t.symmetric }
 
