@@ -62,11 +62,12 @@ func (c *connection) connectRegistrant(idScope, id string, pk *packets.Packet) e
 	case pk.Connect.ClientIdentifier != id:
 		return endClientID
 	}
+	c.device = clip(id)
 	who, err := registrar.Authenticate(idScope, id, c.credential(string(pk.Connect.Password)))
 	if err != nil {
 		return registrantRefusal(err)
 	}
-	c.registrant, c.device = &who, id
+	c.registrant = &who
 	c.keepAlive = min(time.Duration(pk.Connect.Keepalive)*time.Second, maxKeepAlive)
 	c.expires = now().Add(registrationLife)
 	if who.Expires.Before(c.expires) {
