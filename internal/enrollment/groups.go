@@ -108,8 +108,7 @@ func (g *Groups) assemble(tenant string) *Tenant {
 		for _, slot := range slots(group.GetX509()) {
 			cert, err := ParseAuthority(slot.GetDer())
 			if err == nil && slot.GetVerified() {
-				t.authorities.AddCert(cert)
-				t.bySigner[sha256.Sum256(cert.Raw)] = group
+				t.trust(cert, group)
 			}
 		}
 		if group.GetSymmetricKey() == nil {
@@ -124,6 +123,12 @@ func (g *Groups) assemble(tenant string) *Tenant {
 		t.symmetric = append(t.symmetric, group)
 	}
 	return t
+}
+
+// trust has the certificate's chains lead to the group.
+func (t *Tenant) trust(cert *x509.Certificate, group *Group) {
+	t.authorities.AddCert(cert)
+	t.bySigner[sha256.Sum256(cert.Raw)] = group
 }
 
 func (g *Groups) open(tenant string, group *Group) (device.Keys, error) {
