@@ -74,6 +74,8 @@ func (c *connection) connect() error {
 	if string(pk.Connect.ProtocolName) != "MQTT" || pk.ProtocolVersion != mqtt311 {
 		return endProtocol
 	}
+	// An empty password is none: so write devices that show a certificate (PROV-07).
+	pk.Connect.PasswordFlag = pk.Connect.PasswordFlag && len(pk.Connect.Password) > 0
 	if code := pk.ConnectValidate(); code != packets.CodeSuccess {
 		return because(endMalformed, code)
 	}
