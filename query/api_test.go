@@ -48,6 +48,7 @@ type api struct {
 	// engine is the address of ClickHouse.
 	engine  string
 	devices *registry.Registry
+	log     *eventlog.Log
 	// folding is held by a test that wants changes to wait.
 	folding *sync.Mutex
 	waiting *atomic.Int32 // changes that wait for the fold
@@ -115,7 +116,7 @@ func newAPI(t testing.TB) *api {
 	require.Eventually(t, func() bool { return devices.Ready() == nil && resources.Ready() == nil }, 10*time.Second, time.Millisecond)
 	return &api{
 		t: t, url: "http://" + rest.Addr().String(), token: string(token), rpc: conn, db: db, engine: addr,
-		devices: devices, folding: folding, waiting: waiting, stop: stop, stopped: stopped,
+		devices: devices, log: log, folding: folding, waiting: waiting, stop: stop, stopped: stopped,
 	}
 }
 
@@ -169,6 +170,20 @@ func (a *api) call(method, path, body string, header ...string) (int, map[string
 		require.NoError(a.t, json.Unmarshal(content, &answer), "%s", content)
 	}
 	return resp.StatusCode, answer, resp.Header
+}
+
+// logText is all that is on a topic.
+func (a *api) logText(topic eventlog.Topic) string {
+	a.t.Helper()
+	var text strings.Builder
+	for partition := range a.log.Partitions(topic) {
+		require.NoError(a.t, a.log.ReadPartition(a.t.Context(), topic, partition, func(r *kgo.Record) {
+			text.Write(r.Key)
+			text.Write(r.Value)
+		}))
+	}
+	require.NotEmpty(a.t, text.String())
+	return text.String()
 }
 
 func message(answer map[string]any) string {
