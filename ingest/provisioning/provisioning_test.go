@@ -3,11 +3,17 @@ package provisioning
 import (
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -169,6 +175,30 @@ func TestADeviceRegistersItself(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, status)
 	require.Equal(t, "assigned", s.register("d", s.token("d"), "")["status"], "a deleted device that comes again is a new one")
 	require.Empty(t, s.devices.Get(tenant, "d").GetTemplate())
+}
+
+// TestAzureNodeSDKOverHTTPS has Azure's own SDK register over HTTPS.
+func TestAzureNodeSDKOverHTTPS(t *testing.T) {
+	const sdk = "../../cmd/fleetlog/testdata/azure-node"
+	_, err := os.Stat(filepath.Join(sdk, "node_modules", "azure-iot-provisioning-device-http"))
+	require.NoError(t, err, "Azure's SDK is not installed: run `make sdks`, or `make test`, which does")
+	s := newService(t)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	require.NoError(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.server.Certificate().Raw}), 0o600))
+	addr := s.server.Listener.Addr().(*net.TCPAddr)
+	config, err := json.Marshal(map[string]any{
+		"transport": "http", "host": "127.0.0.1", "port": addr.Port, "idScope": s.scope, "registrationId": "d", "modelId": "dtmi:contoso:Thermostat;1",
+		"key": base64.StdEncoding.EncodeToString(s.keys.DeviceKeys(tenant, "d").Primary),
+	})
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "node", filepath.Join(sdk, "provision.js"), string(config))
+	cmd.Env = append(os.Environ(), "NODE_EXTRA_CA_CERTS="+ca)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), `"assignedHub":"127.0.0.1"`)
+	require.True(t, s.devices.Get(tenant, "d").GetProvisioned())
 }
 
 func TestABlockedDeviceIsToldSo(t *testing.T) {

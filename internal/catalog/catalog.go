@@ -9,6 +9,7 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -145,7 +146,7 @@ func (c *Catalog) take(rec *kgo.Record) {
 	var ev eventsv1.CatalogEvent
 	err := proto.Unmarshal(rec.Value, &ev)
 	kind, known := c.kinds[ev.GetKind()]
-	if err != nil || !known || string(rec.Key) != string(key(ev.GetTenant(), ev.GetKind(), ev.GetResource())) {
+	if err != nil || !known || !bytes.Equal(rec.Key, key(ev.GetTenant(), ev.GetKind(), ev.GetResource())) {
 		c.logger.Error("catalog event cannot be read and is left out", "topic", rec.Topic, "offset", rec.Offset, "kind", ev.GetKind(), "error", err)
 		return
 	}

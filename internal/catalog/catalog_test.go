@@ -2,6 +2,7 @@ package catalog_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -60,7 +61,14 @@ func remove(id string, p *eventsv1.Precondition) *eventsv1.CatalogEvent {
 func at(version uint64) *eventsv1.Precondition  { return &eventsv1.Precondition{Version: &version} }
 func exists(yes bool) *eventsv1.Precondition    { return &eventsv1.Precondition{Exists: &yes} }
 func name(r *catalog.Resource) string           { return r.Body.(*eventsv1.EnrollmentGroup).GetDisplayName() }
-func reason(err error) eventsv1.RejectionReason { return err.(*catalog.RejectedError).Reason }
+
+func reason(err error) eventsv1.RejectionReason {
+	var rejected *catalog.RejectedError
+	if errors.As(err, &rejected) {
+		return rejected.Reason
+	}
+	return eventsv1.RejectionReason_REJECTION_REASON_UNSPECIFIED
+}
 
 func TestChangesAreDecidedInLogOrder(t *testing.T) {
 	log := openLog(t)
