@@ -17,9 +17,11 @@ import (
 	"time"
 
 	"github.com/fleetlog/fleetlog/internal/access"
+	"github.com/fleetlog/fleetlog/internal/catalog"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/enginetest"
+	"github.com/fleetlog/fleetlog/internal/enrollment"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/registry"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
@@ -46,6 +48,7 @@ type api struct {
 	// engine is the address of ClickHouse.
 	engine  string
 	devices *registry.Registry
+	log     *eventlog.Log
 	// folding is held by a test that wants changes to wait.
 	folding *sync.Mutex
 	waiting *atomic.Int32 // changes that wait for the fold
@@ -80,9 +83,9 @@ func newAPI(t testing.TB) *api {
 	require.NoError(t, err)
 	keys, err := device.OpenMasterKey(t.TempDir() + "/master.key")
 	require.NoError(t, err)
-	devices := registry.New(log, quiet)
+	devices, resources := registry.New(log, quiet), catalog.New(log, quiet, enrollment.Kind())
 	server := NewServer(Deps{
-		Registry: devices, Keys: keys, Tokens: tokens, ClickHouse: db, Metrics: prometheus.NewRegistry(),
+		Registry: devices, Catalog: resources, Groups: enrollment.New(resources, keys, quiet), Keys: keys, Tokens: tokens, ClickHouse: db, Metrics: prometheus.NewRegistry(),
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 		Ready:  map[string]func(context.Context) error{"registry": func(context.Context) error { return devices.Ready() }},
 	})
@@ -92,10 +95,11 @@ func newAPI(t testing.TB) *api {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	serving, stop := context.WithCancel(ctx)
-	stopped, ends := make(chan error, 1), make(chan error, 2)
+	stopped, ends := make(chan error, 1), make(chan error, 3)
 	folding, waiting := new(sync.Mutex), new(atomic.Int32)
 	go func() { stopped <- server.Serve(serving, rest, rpc); close(stopped) }()
 	go func() { ends <- devices.Run(ctx) }()
+	go func() { ends <- resources.Run(ctx) }()
 	go func() { ends <- fold(ctx, log, folding, waiting) }()
 	conn, err := grpc.NewClient(rpc.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
@@ -109,10 +113,10 @@ func newAPI(t testing.TB) *api {
 		}
 		log.Close()
 	})
-	require.Eventually(t, func() bool { return devices.Ready() == nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return devices.Ready() == nil && resources.Ready() == nil }, 10*time.Second, time.Millisecond)
 	return &api{
 		t: t, url: "http://" + rest.Addr().String(), token: string(token), rpc: conn, db: db, engine: addr,
-		devices: devices, folding: folding, waiting: waiting, stop: stop, stopped: stopped,
+		devices: devices, log: log, folding: folding, waiting: waiting, stop: stop, stopped: stopped,
 	}
 }
 
@@ -166,6 +170,20 @@ func (a *api) call(method, path, body string, header ...string) (int, map[string
 		require.NoError(a.t, json.Unmarshal(content, &answer), "%s", content)
 	}
 	return resp.StatusCode, answer, resp.Header
+}
+
+// logText is all that is on a topic.
+func (a *api) logText(topic eventlog.Topic) string {
+	a.t.Helper()
+	var text strings.Builder
+	for partition := range a.log.Partitions(topic) {
+		require.NoError(a.t, a.log.ReadPartition(a.t.Context(), topic, partition, func(r *kgo.Record) {
+			text.Write(r.Key)
+			text.Write(r.Value)
+		}))
+	}
+	require.NotEmpty(a.t, text.String())
+	return text.String()
 }
 
 func message(answer map[string]any) string {

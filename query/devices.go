@@ -2,11 +2,11 @@ package query
 
 import (
 	"context"
-	"encoding/base64"
 	"time"
 
 	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/enrollment"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/registry"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
@@ -28,6 +28,7 @@ const (
 type deviceService struct {
 	apiv1.UnimplementedDeviceServiceServer
 	registry *registry.Registry
+	groups   *enrollment.Groups
 	keys     *device.MasterKey
 	// timeout bounds how long a change waits for the fold's decision.
 	timeout time.Duration
@@ -109,18 +110,6 @@ func (s *deviceService) DeleteDevice(ctx context.Context, req *apiv1.DeleteDevic
 	return &emptypb.Empty{}, nil
 }
 
-func (s *deviceService) GetDeviceCredentials(ctx context.Context, req *apiv1.GetDeviceCredentialsRequest) (*apiv1.DeviceCredentials, error) {
-	state, err := s.get(ctx, req.GetDeviceId())
-	if err != nil {
-		return nil, err
-	}
-	keys := s.keys.DeviceKeys(state.GetTenant(), state.GetDevice())
-	return &apiv1.DeviceCredentials{IdScope: s.keys.IDScope(state.GetTenant()), SymmetricKey: &apiv1.SymmetricKey{
-		PrimaryKey:   base64.StdEncoding.EncodeToString(keys.Primary),
-		SecondaryKey: base64.StdEncoding.EncodeToString(keys.Secondary),
-	}}, nil
-}
-
 // reader is the caller, once there is something to read.
 func (s *deviceService) reader(ctx context.Context) (access.Principal, error) {
 	p, err := access.FromContext(ctx)
@@ -147,12 +136,25 @@ func (s *deviceService) get(ctx context.Context, id string) (*eventsv1.DeviceSta
 
 // change appends the event and answers with the device as the fold left it.
 func (s *deviceService) change(ctx context.Context, id, bodyTag string, ev *eventsv1.DeviceEvent) (*apiv1.Device, error) {
+	state, err := s.changeState(ctx, id, bodyTag, nil, ev)
+	if err != nil {
+		return nil, err
+	}
+	return answer(ctx, state), nil
+}
+
+// changeState appends the event and waits for the state the fold leaves. The
+// precondition is the caller's, else the given one.
+func (s *deviceService) changeState(ctx context.Context, id, bodyTag string, otherwise *eventsv1.Precondition, ev *eventsv1.DeviceEvent) (*eventsv1.DeviceState, error) {
 	p, err := access.FromContext(ctx)
 	if err != nil {
 		return nil, toStatus(err)
 	}
 	if ev.Precondition, err = precondition(first(ctx, "if-match"), first(ctx, "if-none-match"), bodyTag); err != nil {
 		return nil, err
+	}
+	if ev.Precondition == nil {
+		ev.Precondition = otherwise
 	}
 	sign(ctx, p, id, ev)
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
@@ -161,7 +163,7 @@ func (s *deviceService) change(ctx context.Context, id, bodyTag string, ev *even
 	if err != nil {
 		return nil, changeFailure(err)
 	}
-	return answer(ctx, state), nil
+	return state, nil
 }
 
 // sign says of an event who wants the change, and which device it is about.

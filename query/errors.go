@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/fleetlog/fleetlog/internal/access"
+	"github.com/fleetlog/fleetlog/internal/catalog"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/registry"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
@@ -29,12 +30,15 @@ func toStatus(err error) error {
 		return err
 	}
 	var rejected *registry.RejectedError
+	var refused *catalog.RejectedError
 	switch {
 	case errors.As(err, &rejected):
-		return rejection(rejected)
+		return rejection("device", rejected.Reason, rejected.Message)
+	case errors.As(err, &refused):
+		return rejection("resource", refused.Reason, refused.Message)
 	case errors.Is(err, access.ErrUnauthenticated):
 		return status.Error(codes.Unauthenticated, err.Error())
-	case errors.Is(err, registry.ErrNotReady), errors.Is(err, registry.ErrUndecided):
+	case errors.Is(err, registry.ErrNotReady), errors.Is(err, registry.ErrUndecided), errors.Is(err, catalog.ErrNotReady):
 		return status.Error(codes.Unavailable, err.Error())
 	case errors.Is(err, context.Canceled):
 		return status.Error(codes.Canceled, "the caller went away")
@@ -103,15 +107,15 @@ func (e *internalError) GRPCStatus() *status.Status {
 	return status.New(codes.Internal, "something went wrong on our side; the log has it under the request id")
 }
 
-// rejection is the fold's refusal, with the part of the request it is about.
-func rejection(r *registry.RejectedError) error {
-	code := rejectionCode(r.Reason)
+// rejection is a fold's refusal, with the part of the request it is about.
+func rejection(subject string, reason eventsv1.RejectionReason, message string) error {
+	code := rejectionCode(reason)
 	if code == codes.FailedPrecondition {
-		return detailed(code, r.Message, &errdetails.PreconditionFailure{Violations: []*errdetails.PreconditionFailure_Violation{
-			{Type: "ETAG", Subject: "device", Description: r.Message},
+		return detailed(code, message, &errdetails.PreconditionFailure{Violations: []*errdetails.PreconditionFailure_Violation{
+			{Type: "ETAG", Subject: subject, Description: message},
 		}})
 	}
-	return status.Error(code, r.Message)
+	return status.Error(code, message)
 }
 
 func rejectionCode(r eventsv1.RejectionReason) codes.Code {
@@ -120,7 +124,7 @@ func rejectionCode(r eventsv1.RejectionReason) codes.Code {
 		return codes.NotFound
 	case eventsv1.RejectionReason_REJECTION_REASON_VERSION_MISMATCH:
 		return codes.FailedPrecondition
-	case eventsv1.RejectionReason_REJECTION_REASON_ALREADY_EXISTS:
+	case eventsv1.RejectionReason_REJECTION_REASON_ALREADY_EXISTS, eventsv1.RejectionReason_REJECTION_REASON_CONFLICT:
 		return codes.AlreadyExists
 	case eventsv1.RejectionReason_REJECTION_REASON_INVALID:
 		return codes.InvalidArgument

@@ -56,8 +56,9 @@ func (s *Server) handler(ctx context.Context, inside *bufconn.Listener) (http.Ha
 		runtime.WithRoutingErrorHandler(routingError),
 	)
 	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
-		apiv1.RegisterDeviceServiceHandler, apiv1.RegisterTelemetryServiceHandler, apiv1.RegisterPropertyServiceHandler,
-		apiv1.RegisterCommandServiceHandler, apiv1.RegisterMessageServiceHandler, apiv1.RegisterModuleServiceHandler,
+		apiv1.RegisterDeviceServiceHandler, apiv1.RegisterEnrollmentGroupServiceHandler, apiv1.RegisterTelemetryServiceHandler,
+		apiv1.RegisterPropertyServiceHandler, apiv1.RegisterCommandServiceHandler, apiv1.RegisterMessageServiceHandler,
+		apiv1.RegisterModuleServiceHandler,
 	} {
 		if err := register(ctx, gateway, conn); err != nil {
 			return nil, nil, fmt.Errorf("register REST: %w", err)

@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/fleetlog/fleetlog/internal/access"
+	"github.com/fleetlog/fleetlog/internal/catalog"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/enrollment"
 	"github.com/fleetlog/fleetlog/internal/registry"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,6 +29,8 @@ import (
 // Deps is what the API answers from. All fields are needed.
 type Deps struct {
 	Registry   *registry.Registry
+	Catalog    *catalog.Catalog
+	Groups     *enrollment.Groups
 	Keys       *device.MasterKey
 	Tokens     *access.Tokens
 	ClickHouse *clickhouse.Conn
@@ -63,7 +67,8 @@ func NewServer(deps Deps) *Server {
 		grpc.ChainUnaryInterceptor(s.observer.unary, authenticate(deps.Tokens)),
 		grpc.ChainStreamInterceptor(s.observer.stream, authenticateStream(deps.Tokens)),
 	)
-	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{registry: deps.Registry, keys: deps.Keys, timeout: changeTimeout})
+	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{registry: deps.Registry, groups: deps.Groups, keys: deps.Keys, timeout: changeTimeout})
+	apiv1.RegisterEnrollmentGroupServiceServer(s.grpc, newEnrollmentGroupService(deps))
 	shared := identities{registry: deps.Registry, timeout: changeTimeout}
 	apiv1.RegisterPropertyServiceServer(s.grpc, &propertyService{identities: shared})
 	apiv1.RegisterCommandServiceServer(s.grpc, &commandService{identities: shared})

@@ -11,6 +11,8 @@ import (
 	"github.com/fleetlog/fleetlog/ingest/bridge"
 	"github.com/fleetlog/fleetlog/ingest/https"
 	"github.com/fleetlog/fleetlog/ingest/mqtt"
+	"github.com/fleetlog/fleetlog/ingest/provisioning"
+	"github.com/fleetlog/fleetlog/internal/deviceauth"
 	"github.com/fleetlog/fleetlog/internal/files"
 )
 
@@ -33,11 +35,16 @@ func (n *node) newDeviceDoors(ctx context.Context, p *platform, have *parts) (*d
 	if err != nil {
 		return nil, err
 	}
+	gate := deviceauth.New(have.devices, have.groups, have.keys)
+	registrar := provisioning.New(gate, have.devices, have.keys, p.logger)
 	return &deviceDoors{
 		node: n, secure: have.secure, bridges: bridges,
-		gateway: mqtt.New(have.log, have.devices, have.keys, have.metrics, mqtt.Config{MaxConnections: n.MaxConnections, Inflight: n.Inflight, Node: have.id, Logger: p.logger}),
+		gateway: mqtt.New(have.log, have.devices, gate, have.metrics, mqtt.Config{
+			MaxConnections: n.MaxConnections, Inflight: n.Inflight, Node: have.id, Registrar: registrar, HubName: n.HubName, Logger: p.logger,
+		}),
 		web: https.New(https.Deps{
-			Log: have.log, Registry: have.devices, Keys: have.keys, Files: uploads, Metrics: have.metrics, Logger: p.logger,
+			Log: have.log, Registry: have.devices, Keys: have.keys, Gate: gate, Files: uploads,
+			Provisioning: registrar.Handler(n.HubName), Metrics: have.metrics, Logger: p.logger,
 		}, https.Config{MaxConnections: int(n.MaxConnections), MaxFileBytes: n.MaxFileBytes}),
 	}, nil
 }

@@ -40,6 +40,7 @@ type deviceFlags struct {
 	MQTTAddr       string `name:"mqtt-addr" help:"MQTT without TLS; loopback only, empty for none." default:"127.0.0.1:1883" placeholder:"ADDR"`
 	MQTTSAddr      string `name:"mqtts-addr" help:"MQTT over TLS." default:"127.0.0.1:8883" placeholder:"ADDR"`
 	HTTPSAddr      string `name:"https-addr" help:"HTTPS and MQTT over WebSocket for devices; Azure's SDKs assume port 443." default:"127.0.0.1:8443" placeholder:"ADDR"`
+	HubName        string `help:"Host name that devices are told to connect to once they are provisioned; the one they used when empty." placeholder:"NAME"`
 	MaxConnections int64  `help:"Device connections at one time." default:"100000"`
 	Inflight       int64  `help:"Messages of one device that may wait for the log." default:"256"`
 	Files          string `help:"Where devices' uploads go: file:///directory, s3://bucket?region=… or azblob://container; <data-dir>/files when empty." placeholder:"URL"`

@@ -12,10 +12,12 @@ import (
 	"time"
 
 	"github.com/fleetlog/fleetlog/internal/access"
+	"github.com/fleetlog/fleetlog/internal/catalog"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/engine/chdb"
 	"github.com/fleetlog/fleetlog/internal/engine/kafka"
+	"github.com/fleetlog/fleetlog/internal/enrollment"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/localca"
 	"github.com/fleetlog/fleetlog/internal/registry"
@@ -58,6 +60,8 @@ type parts struct {
 	log       *eventlog.Log
 	analytics *clickhouse.Conn // nil when no role here needs it
 	devices   *registry.Registry
+	catalog   *catalog.Catalog
+	groups    *enrollment.Groups
 	keys      *device.MasterKey
 	metrics   *prometheus.Registry
 	secure    *tls.Config
@@ -93,6 +97,8 @@ func (n *node) assemble(ctx context.Context, home *dataDir, logger *slog.Logger)
 	if n.has(ingestRole) || n.has(queryRole) {
 		p.ready["registry"] = func(context.Context) error { return have.devices.Ready() }
 		p.add("registry", have.devices.Run)
+		p.ready["catalog"] = func(context.Context) error { return have.catalog.Ready() }
+		p.add("catalog", have.catalog.Run)
 	}
 	if n.has(processRole) {
 		p.add("device state", devicestate.New(have.log, have.id, logger, have.metrics).Run)
@@ -137,6 +143,8 @@ func (n *node) open(ctx context.Context, p *platform, home *dataDir) (*parts, er
 		return nil, err
 	}
 	have.devices = registry.New(have.log, p.logger)
+	have.catalog = catalog.New(have.log, p.logger, enrollment.Kind())
+	have.groups = enrollment.New(have.catalog, have.keys, p.logger)
 	return have, nil
 }
 
@@ -193,7 +201,7 @@ func (n *node) addAPI(p *platform, have *parts, open func(flag, addr, protocol s
 	}
 	p.newToken = created
 	api := query.NewServer(query.Deps{
-		Registry: have.devices, Keys: have.keys, Tokens: tokens, ClickHouse: have.analytics, Metrics: have.metrics, Ready: p.ready, Logger: p.logger,
+		Registry: have.devices, Catalog: have.catalog, Groups: have.groups, Keys: have.keys, Tokens: tokens, ClickHouse: have.analytics, Metrics: have.metrics, Ready: p.ready, Logger: p.logger,
 	})
 	rest, err := open("api-addr", n.APIAddr, "http/1.1")
 	if err != nil {

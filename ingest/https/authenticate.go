@@ -11,7 +11,6 @@ import (
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/deviceauth"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
-	"github.com/fleetlog/fleetlog/internal/sas"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 )
 
@@ -39,42 +38,52 @@ func (c caller) identity(state *eventsv1.DeviceState) *eventsv1.Identity {
 }
 
 // authenticate lets the device of the request's path in, by the SAS token of the
-// Authorization header.
+// Authorization header or the certificates of the TLS handshake.
 func (d *Door) authenticate(r *http.Request) (caller, error) {
 	// One tenant until tenants have host names of their own.
 	c := caller{tenant: access.DefaultTenant, device: r.PathValue("device"), module: r.PathValue("module")}
-	if d.deps.Registry.Ready() != nil {
+	if d.deps.Gate.Ready() != nil {
 		return c, failBusy
 	}
-	token, err := sas.Parse(r.Header.Get("Authorization"))
-	if err != nil || device.ValidateID(c.device) != nil {
+	if device.ValidateID(c.device) != nil || c.module != "" && device.ValidateModuleID(c.module) != nil {
 		return c, failToken
 	}
-	state := d.deps.Registry.Get(c.tenant, c.device)
-	if err := d.check(state, c, r.Host, token); err != nil {
+	if err := d.admit(c, r); err != nil {
 		return c, err
-	}
-	if c.module != "" && c.identity(state) == nil {
-		return c, failModule
 	}
 	return c, nil
 }
 
-// check takes the token for the host that the request names; SDKs sign it without
-// the port.
-func (d *Door) check(state *eventsv1.DeviceState, c caller, host string, token sas.Token) error {
-	err := deviceauth.Check(d.deps.Keys, state, c.tenant, hostOf(host), c.device, token, time.Now())
+// admit takes the credential for the host that the request names; SDKs sign
+// tokens without the port.
+func (d *Door) admit(c caller, r *http.Request) (err error) {
+	shown := credential(r)
+	if c.module == "" {
+		_, err = d.deps.Gate.Admit(c.tenant, hostOf(r.Host), c.device, shown, time.Now())
+	} else {
+		_, err = d.deps.Gate.AdmitModule(c.tenant, hostOf(r.Host), c.device, c.module, shown, time.Now())
+	}
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, deviceauth.ErrExpired):
 		return failExpired
+	case errors.Is(err, deviceauth.ErrUnknownDevice) && c.module != "":
+		return failModule
 	case errors.Is(err, deviceauth.ErrUnknownDevice):
 		return failDevice
-	case errors.Is(err, deviceauth.ErrDisabled):
-		return failDisabled
+	case errors.Is(err, deviceauth.ErrBlocked), errors.Is(err, deviceauth.ErrWaiting), errors.Is(err, deviceauth.ErrGroupDisabled):
+		return within(failDisabled, err)
 	}
 	return fmt.Errorf("%w: %w", failToken, err)
+}
+
+func credential(r *http.Request) deviceauth.Credential {
+	shown := deviceauth.Credential{Token: r.Header.Get("Authorization")}
+	if r.TLS != nil {
+		shown.Chain = r.TLS.PeerCertificates
+	}
+	return shown
 }
 
 // forDevice is a handler for a device that has been let in and is within its

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/deviceauth"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/files"
 	"github.com/fleetlog/fleetlog/internal/registry"
@@ -35,6 +36,7 @@ type Deps struct {
 	Log      *eventlog.Log
 	Registry *registry.Registry
 	Keys     *device.MasterKey
+	Gate     *deviceauth.Gate // decides who may come in
 	Files    *files.Store
 	// Provisioning answers `/{idScope}/registrations/…`, the device provisioning
 	// service over HTTPS; nil for none.

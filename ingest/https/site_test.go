@@ -17,8 +17,11 @@ import (
 
 	"github.com/fleetlog/fleetlog/ingest/mqtt"
 	"github.com/fleetlog/fleetlog/internal/access"
+	"github.com/fleetlog/fleetlog/internal/catalog"
 	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/deviceauth"
 	"github.com/fleetlog/fleetlog/internal/enginetest"
+	"github.com/fleetlog/fleetlog/internal/enrollment"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/files"
 	"github.com/fleetlog/fleetlog/internal/localca"
@@ -42,6 +45,7 @@ type site struct {
 	keys    *device.MasterKey
 	devices *registry.Registry
 	door    *Door
+	catalog *catalog.Catalog
 	files   *files.Store
 	metrics *prometheus.Registry
 	addr    string
@@ -62,8 +66,10 @@ func newSite(t *testing.T, cfg Config, provisioning http.Handler) *site {
 	store, err := files.Open(t.Context(), "file://"+t.TempDir()+"/files")
 	require.NoError(t, err)
 	s := &site{t: t, log: log, keys: keys, files: store, metrics: prometheus.NewRegistry(), devices: registry.New(log, quiet)}
-	gateway := mqtt.New(log, s.devices, keys, s.metrics, mqtt.Config{Logger: quiet})
-	s.door = New(Deps{Log: log, Registry: s.devices, Keys: keys, Files: store, Provisioning: provisioning, Metrics: s.metrics, Logger: quiet}, cfg)
+	s.catalog = catalog.New(log, quiet, enrollment.Kind())
+	gate := deviceauth.New(s.devices, enrollment.New(s.catalog, keys, quiet), keys)
+	gateway := mqtt.New(log, s.devices, gate, s.metrics, mqtt.Config{Logger: quiet})
+	s.door = New(Deps{Log: log, Registry: s.devices, Keys: keys, Gate: gate, Files: store, Provisioning: provisioning, Metrics: s.metrics, Logger: quiet}, cfg)
 
 	dir := t.TempDir()
 	secure, err := localca.ServerConfig(dir, []string{"localhost", "127.0.0.1"}, time.Now())
@@ -89,7 +95,8 @@ func (s *site) run(listener net.Listener, gateway *mqtt.Gateway) {
 	// The test's context ends before its cleanups run; these end in their order.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
 	serving, stopServing := context.WithCancel(ctx)
-	ends, served := make(chan error, 2), make(chan error, 2)
+	ends, served := make(chan error, 3), make(chan error, 2)
+	go func() { ends <- s.catalog.Run(ctx) }()
 	go func() { ends <- s.devices.Run(ctx) }()
 	go func() { ends <- fold(ctx, s.log) }()
 	go func() { served <- gateway.Serve(serving, s.door.WebSockets()) }()
@@ -102,12 +109,13 @@ func (s *site) run(listener net.Listener, gateway *mqtt.Gateway) {
 	s.t.Cleanup(func() {
 		s.stop()
 		cancel()
-		require.NoError(s.t, <-ends)
-		require.NoError(s.t, <-ends)
+		for range cap(ends) {
+			require.NoError(s.t, <-ends)
+		}
 		s.log.Close()
 		require.NoError(s.t, s.files.Close())
 	})
-	require.Eventually(s.t, func() bool { return s.devices.Ready() == nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(s.t, func() bool { return s.devices.Ready() == nil && s.catalog.Ready() == nil }, 10*time.Second, time.Millisecond)
 }
 
 // fold decides device events as the processor of another room does.

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fleetlog/fleetlog/internal/deviceauth"
 	"github.com/mochi-mqtt/server/v2/packets"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/semaphore"
@@ -29,8 +30,10 @@ type connection struct {
 	module         string        // empty: the device itself
 	modelID        string        // as announced
 	keepAlive      time.Duration // 0: none asked for
-	expires        time.Time     // when the SAS token does
-	deadline       time.Time     // the read deadline in force
+	expires        time.Time     // when the credential does
+	admission      deviceauth.Grant
+	registrant     *deviceauth.Registrant // set when it came to be provisioned
+	deadline       time.Time              // the read deadline in force
 	// What version, and what the device asked for or was granted in it.
 	version        byte          // mqtt311 or mqtt5
 	quiet          bool          // it wants no reason strings
@@ -67,6 +70,9 @@ func (c *connection) serve(ctx context.Context) error {
 	defer c.reader.close()
 	if err := c.handshake(ctx); err != nil {
 		return err
+	}
+	if c.registrant != nil {
+		return c.serveRegistrant(ctx)
 	}
 	c.gateway.admit(c)
 	c.resume()

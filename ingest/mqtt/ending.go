@@ -56,8 +56,11 @@ var (
 	endShutdown     = &ending{reason: "shutdown", expected: true, graceful: true, code: 0x8B}
 	endTakenOver    = &ending{reason: "taken_over", advice: "another connection with the same device id came; give each device its own id", code: 0x8E}
 	endSilent       = &ending{reason: "keep_alive_timeout", advice: "the device sent nothing for 1.5 times its keep-alive", code: 0x8D}
-	endTokenExpired = &ending{reason: "token_expired", advice: "the SAS token's time is over; reconnect with a new one", refusal: refusedAuth, code: 0xA0}
+	endTokenExpired = &ending{reason: "token_expired", advice: "the SAS token's or certificate's time is over, or has not come; reconnect with a new one", refusal: refusedAuth, code: 0xA0}
 	endBlocked      = &ending{reason: "device_blocked", advice: "the device is disabled or deleted; enable it with PATCH /api/devices/{id} {\"enabled\":true}", refusal: refusedAuth, code: 0x98}
+	endWaiting      = &ending{reason: "waiting_for_approval", advice: "the device registered itself and waits; approve it with POST /api/devices/{id}/approve", refusal: refusedAuth, code: 0x87}
+	endGroupOff     = &ending{reason: "group_disabled", advice: "the device's enrollment group is disabled or deleted; enable it with PATCH /api/enrollmentGroups/{id} {\"enabled\":true}", refusal: refusedAuth, code: 0x98}
+	endRevoked      = &ending{reason: "credential_changed", advice: "the credential that the device was let in by was changed; it connects again with its present one", expected: true, code: 0x87}
 	endSlowReader   = &ending{reason: "slow_reader", advice: "the device sends but does not read its acknowledgements"}
 	endLogFailed    = &ending{reason: "log_failed", advice: "the log did not take the message; the device sends it again", code: 0x89}
 
@@ -79,9 +82,11 @@ var (
 	endProtocol      = &ending{reason: "unsupported_protocol", advice: "connect with MQTT 3.1.1 or 5", refusal: refusedProtocol}
 	endClientID      = &ending{reason: "bad_client_id", advice: "the client id is the device id, or {deviceId}/{moduleId}", refusal: refusedClientID}
 	endUserName      = &ending{reason: "bad_user_name", advice: "the user name is {host}/{deviceId}/?api-version=2021-04-12", refusal: refusedUserName}
-	endPassword      = &ending{reason: "bad_token", advice: "the password is a SAS token for {host}/devices/{deviceId}", refusal: refusedUserName}
+	endPassword      = &ending{reason: "bad_token", advice: "the password is a SAS token for {host}/devices/{deviceId}; leave it out when the TLS client certificate is the credential", refusal: refusedUserName}
 	endUnknownDevice = &ending{reason: "unknown_device", advice: "create it first with PUT /api/devices/{id}", refusal: refusedAuth, secret: true}
-	endSignature     = &ending{reason: "wrong_key", advice: "sign the SAS token with a key from GET /api/devices/{id}/credentials", refusal: refusedAuth, secret: true}
+	endSignature     = &ending{reason: "wrong_key", advice: "sign the SAS token with a key from GET /api/devices/{id}/credentials, or show the device's own certificate", refusal: refusedAuth, secret: true}
+	endRegistrant    = &ending{reason: "registration_refused", advice: "the credential fits no enrollment group and no attestation of the device's own, or the id scope is unknown", refusal: refusedAuth}
+	endRegistered    = &ending{reason: "registration_timeout", advice: "a connection for provisioning ends after ten minutes", expected: true}
 	endWill          = &ending{reason: "last_will", advice: "a will goes to devices/{deviceId}/messages/events/ with QoS 0 or 1", refusal: refusedAuth}
 	endNotReady      = &ending{reason: "not_ready", advice: "the gateway is still reading the device registry; the device tries again", refusal: refusedUnavailable}
 	endHandshake     = &ending{reason: "handshake_timeout", advice: "no complete CONNECT in time"}

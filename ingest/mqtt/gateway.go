@@ -14,7 +14,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/ingest/provisioning"
+	"github.com/fleetlog/fleetlog/internal/deviceauth"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/registry"
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,8 +34,14 @@ type Config struct {
 	Inflight int64
 	// Node is this gateway's name among those of one log: stable over restarts and
 	// unlike any other's.
-	Node   string
-	Logger *slog.Logger
+	Node string
+	// Registrar provisions devices; without one they are told that there is no
+	// such service here.
+	Registrar *provisioning.Registrar
+	// HubName is the host name that devices are told to connect to after they
+	// were provisioned; when empty it is the one they used.
+	HubName string
+	Logger  *slog.Logger
 }
 
 // Gateway serves devices. It is safe for concurrent use.
@@ -43,7 +50,7 @@ type Gateway struct {
 	log      *eventlog.Log
 	topic    string
 	registry *registry.Registry
-	keys     *device.MasterKey
+	gate     *deviceauth.Gate
 	logger   *slog.Logger
 	metrics  *metrics
 	places   *semaphore.Weighted
@@ -60,9 +67,10 @@ type Gateway struct {
 }
 
 // New makes a gateway that appends to the log and lets in the devices of the
-// registry. It must be made before the registry runs, so that it hears of every
-// device that is blocked.
-func New(log *eventlog.Log, devices *registry.Registry, keys *device.MasterKey, reg prometheus.Registerer, cfg Config) *Gateway {
+// registry that the gate finds a good credential of. It must be made before the
+// registry and the catalog run, so that it hears of every device that is blocked
+// and of every credential that is taken back.
+func New(log *eventlog.Log, devices *registry.Registry, gate *deviceauth.Gate, reg prometheus.Registerer, cfg Config) *Gateway {
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = 100_000
 	}
@@ -70,7 +78,7 @@ func New(log *eventlog.Log, devices *registry.Registry, keys *device.MasterKey, 
 		cfg.Inflight = 256
 	}
 	g := &Gateway{
-		cfg: cfg, log: log, topic: log.Name(eventlog.Telemetry), registry: devices, keys: keys,
+		cfg: cfg, log: log, topic: log.Name(eventlog.Telemetry), registry: devices, gate: gate,
 		logger: cfg.Logger, metrics: newMetrics(reg),
 		places:   semaphore.NewWeighted(cfg.MaxConnections),
 		warnings: rate.NewLimiter(10, 50),
@@ -80,6 +88,7 @@ func New(log *eventlog.Log, devices *registry.Registry, keys *device.MasterKey, 
 		byIdentity: map[identity]*connection{},
 	}
 	devices.OnChange(g.deviceChanged)
+	gate.Groups().OnChange(g.groupChanged)
 	return g
 }
 
@@ -216,9 +225,10 @@ func (g *Gateway) admit(c *connection) {
 	if older != nil {
 		older.drop(endTakenOver)
 	}
-	// The device may have been blocked between its check and now.
-	if state := g.registry.Get(c.tenant, c.device); !state.GetEnabled() || device.IdentityOf(state, c.module) == nil {
-		c.drop(endBlocked)
+	// The device may have been blocked, or its credential taken back, between its
+	// check and now.
+	if err := g.gate.Holds(c.tenant, c.device, c.admission); err != nil {
+		c.drop(endingOf(refusal(err)))
 	}
 	g.metrics.accepted.Inc()
 }
@@ -255,13 +265,16 @@ func ListenPlain(ctx context.Context, addr string) (net.Listener, error) {
 	return listen(ctx, addr)
 }
 
-// ListenTLS opens the port with TLS.
+// ListenTLS opens the port with TLS. A device may show a certificate; whether it
+// is good is for the gate to say, which knows the enrollment groups.
 func ListenTLS(ctx context.Context, addr string, config *tls.Config) (net.Listener, error) {
 	listener, err := listen(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
-	return tls.NewListener(listener, config), nil
+	own := config.Clone()
+	own.ClientAuth = tls.RequestClientCert
+	return tls.NewListener(listener, own), nil
 }
 
 func listen(ctx context.Context, addr string) (net.Listener, error) {

@@ -8,9 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fleetlog/fleetlog/ingest/provisioning"
 	"github.com/fleetlog/fleetlog/internal/access"
+	"github.com/fleetlog/fleetlog/internal/catalog"
 	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/deviceauth"
 	"github.com/fleetlog/fleetlog/internal/enginetest"
+	"github.com/fleetlog/fleetlog/internal/enrollment"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/registry"
 	"github.com/fleetlog/fleetlog/internal/sas"
@@ -27,6 +31,7 @@ type site struct {
 	log     *eventlog.Log
 	keys    *device.MasterKey
 	devices *registry.Registry
+	catalog *catalog.Catalog
 	gateway *Gateway
 	metrics *prometheus.Registry
 	addr    string
@@ -51,15 +56,19 @@ func newSiteWithKeys(tb testing.TB, broker enginetest.Log, cfg Config, keyFile s
 	require.NoError(tb, err)
 	cfg.Logger = quiet
 	s := &site{tb: tb, log: log, keys: keys, metrics: prometheus.NewRegistry(), devices: registry.New(log, quiet)}
-	s.gateway = New(log, s.devices, keys, s.metrics, cfg)
+	s.catalog = catalog.New(log, quiet, enrollment.Kind())
+	gate := deviceauth.New(s.devices, enrollment.New(s.catalog, keys, quiet), keys)
+	cfg.Registrar = provisioning.New(gate, s.devices, keys, quiet)
+	s.gateway = New(log, s.devices, gate, s.metrics, cfg)
 	listener, err := ListenPlain(tb.Context(), "127.0.0.1:0")
 	require.NoError(tb, err)
 	s.addr = listener.Addr().String()
 
 	// The test's context ends before its cleanups run; these end in their order.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
-	registryDone, gatewayDone := make(chan error, 1), make(chan error, 1)
+	registryDone, catalogDone, gatewayDone := make(chan error, 1), make(chan error, 1), make(chan error, 1)
 	go func() { registryDone <- s.devices.Run(ctx) }()
+	go func() { catalogDone <- s.catalog.Run(ctx) }()
 	gatewayCtx, stopGateway := context.WithCancel(ctx)
 	go func() { gatewayDone <- s.gateway.Serve(gatewayCtx, listener) }()
 	stopped := false
@@ -74,9 +83,10 @@ func newSiteWithKeys(tb testing.TB, broker enginetest.Log, cfg Config, keyFile s
 		s.stop()
 		cancel()
 		require.NoError(tb, <-registryDone)
+		require.NoError(tb, <-catalogDone)
 		log.Close()
 	})
-	require.Eventually(tb, func() bool { return s.devices.Ready() == nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(tb, func() bool { return gate.Ready() == nil }, 10*time.Second, time.Millisecond)
 	return s
 }
 

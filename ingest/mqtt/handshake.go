@@ -8,10 +8,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/fleetlog/fleetlog/internal/access"
-	"github.com/fleetlog/fleetlog/internal/deviceauth"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
-	"github.com/fleetlog/fleetlog/internal/sas"
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
@@ -74,11 +71,16 @@ func (c *connection) connect() error {
 	if c.version < mqtt311 {
 		return endProtocol
 	}
+	// An empty password is none: so write devices that show a certificate (PROV-07).
+	pk.Connect.PasswordFlag = pk.Connect.PasswordFlag && len(pk.Connect.Password) > 0
 	if code := pk.ConnectValidate(); code != packets.CodeSuccess {
 		return because(endMalformed, code)
 	}
 	if err := c.negotiate(&pk); err != nil {
 		return err
+	}
+	if scope, id, ok := parseRegistrant(string(pk.Connect.Username)); ok {
+		return c.connectRegistrant(scope, id, &pk)
 	}
 	name, err := parseUserName(string(pk.Connect.Username))
 	if err != nil {
@@ -94,39 +96,6 @@ func (c *connection) connect() error {
 	c.keepAlive = min(time.Duration(pk.Connect.Keepalive)*time.Second, maxKeepAlive)
 	c.introduce()
 	return c.takeWill(&pk)
-}
-
-// authenticate checks the SAS token against the device's keys and the device
-// against the registry. Every wrong credential costs the same work, and all that
-// the caller sees is one CONNACK code.
-func (c *connection) authenticate(host, id, password string) error {
-	g := c.gateway
-	if g.registry.Ready() != nil {
-		return endNotReady
-	}
-	token, err := sas.Parse(password)
-	if err != nil {
-		return because(endPassword, err)
-	}
-	// One tenant until tenants have host names of their own.
-	c.tenant, c.device = access.DefaultTenant, id
-	if state := g.registry.Get(c.tenant, id); c.module == "" {
-		err = deviceauth.Check(g.keys, state, c.tenant, host, id, token, time.Now())
-	} else {
-		err = deviceauth.CheckModule(g.keys, state, c.tenant, host, id, c.module, token, time.Now())
-	}
-	switch {
-	case errors.Is(err, deviceauth.ErrUnknownDevice):
-		return endUnknownDevice
-	case errors.Is(err, deviceauth.ErrExpired):
-		return endTokenExpired
-	case errors.Is(err, deviceauth.ErrDisabled):
-		return endBlocked
-	case err != nil:
-		return endSignature
-	}
-	c.expires = token.Expiry
-	return nil
 }
 
 // introduce makes what all of the device's records have in common. The id names

@@ -163,12 +163,16 @@ func (g *Gateway) deviceChanged(before, after *eventsv1.DeviceState) {
 		g.families.Add(1)
 	}
 	lost := !device.Exists(after) || !after.GetEnabled()
+	revoked := withdrawn(before.GetAttestation(), after.GetAttestation())
 	for _, c := range g.connectionsOf(before, after) {
-		if lost {
+		switch {
+		case lost:
 			c.drop(endBlocked)
-			continue
+		case revoked && c.module == "":
+			c.drop(endRevoked)
+		default:
+			g.courier.call(c)
 		}
-		g.courier.call(c)
 	}
 }
 

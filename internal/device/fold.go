@@ -44,6 +44,8 @@ func change(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, outcome *event
 		update(next, c.Updated)
 	case *eventsv1.DeviceEvent_Deleted:
 		remove(next)
+	case *eventsv1.DeviceEvent_Provisioned, *eventsv1.DeviceEvent_Approved, *eventsv1.DeviceEvent_AttestationSet, *eventsv1.DeviceEvent_AttestationRemoved:
+		attest(next, ev)
 	case *eventsv1.DeviceEvent_ModuleRegistered:
 		return registerModule(next, ev.GetModule())
 	case *eventsv1.DeviceEvent_ModuleDeleted:
@@ -104,6 +106,9 @@ func shallow(s *eventsv1.DeviceState) *eventsv1.DeviceState {
 		DisplayName: s.GetDisplayName(), Template: s.GetTemplate(), Enabled: s.GetEnabled(), Simulated: s.GetSimulated(),
 		Provisioned: s.GetProvisioned(), Organizations: s.GetOrganizations(),
 		RegisteredAt: s.GetRegisteredAt(), UpdatedAt: s.GetUpdatedAt(),
+		EnrollmentGroup: s.GetEnrollmentGroup(), Attestation: s.GetAttestation(), ModelId: s.GetModelId(),
+		Waiting: s.GetWaiting(), BlockedWhileWaiting: s.GetBlockedWhileWaiting(),
+		ProvisionedAt: s.GetProvisionedAt(), ReprovisionedAt: s.GetReprovisionedAt(),
 		Revision: s.GetRevision(), Self: s.GetSelf(), Modules: s.GetModules(),
 		Parent: s.GetParent(),
 	}
@@ -124,8 +129,9 @@ func register(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, r *eventsv1.
 	if next.DisplayName == "" {
 		next.DisplayName = ev.GetDevice()
 	}
-	next.Template, next.Enabled, next.Simulated = r.GetTemplate(), r.GetEnabled(), r.GetSimulated()
+	next.Template, next.Simulated = r.GetTemplate(), r.GetSimulated()
 	next.Organizations = r.GetOrganizations()
+	enable(next, r.GetEnabled())
 }
 
 func update(next *eventsv1.DeviceState, u *eventsv1.DeviceUpdated) {
@@ -136,7 +142,7 @@ func update(next *eventsv1.DeviceState, u *eventsv1.DeviceUpdated) {
 		next.Template = u.GetTemplate()
 	}
 	if u.Enabled != nil {
-		next.Enabled = u.GetEnabled()
+		enable(next, u.GetEnabled())
 	}
 	if u.Simulated != nil {
 		next.Simulated = u.GetSimulated()
@@ -153,7 +159,7 @@ func refuse(state *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) *eventsv1.Rej
 	}
 	exists, id := Exists(state), ev.GetDevice()
 	_, registers := ev.GetChange().(*eventsv1.DeviceEvent_Registered)
-	if !exists && !registers {
+	if !exists && !registers && !ev.GetProvisioned().GetCreates() {
 		return rejection(eventsv1.RejectionReason_REJECTION_REASON_NOT_FOUND, "device %q does not exist", id)
 	}
 	p := ev.GetPrecondition()
@@ -167,7 +173,7 @@ func refuse(state *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) *eventsv1.Rej
 	case !p.GetExists() && exists:
 		return rejection(eventsv1.RejectionReason_REJECTION_REASON_ALREADY_EXISTS, "device %q already exists", id)
 	}
-	return nil
+	return refuseAttest(state, ev)
 }
 
 func rejection(reason eventsv1.RejectionReason, format string, args ...any) *eventsv1.Rejection {
@@ -230,7 +236,7 @@ func validateIdentityChange(ev *eventsv1.DeviceEvent) error {
 	case *eventsv1.DeviceEvent_CommandExpired, *eventsv1.DeviceEvent_MessageSettled, *eventsv1.DeviceEvent_MessagesPurged:
 		return nil
 	default:
-		return fmt.Errorf("event carries no change this version knows")
+		return validateAttest(ev)
 	}
 }
 

@@ -95,7 +95,13 @@ func TestFoldIsDeterministicInAnySplit(t *testing.T) {
 			case 1:
 				p = existing(rapid.Bool().Draw(t, "exists"))
 			}
-			switch rapid.IntRange(0, 2).Draw(t, "change") {
+			switch rapid.IntRange(0, 5).Draw(t, "change") {
+			case 5:
+				return provisioned(rapid.SampledFrom([]string{"", "g"}).Draw(t, "group"), rapid.Bool().Draw(t, "auto"))
+			case 4:
+				return approved()
+			case 3:
+				return attestationRemoved()
 			case 0:
 				return event(&eventsv1.DeviceRegistered{DisplayName: rapid.StringN(0, 200, -1).Draw(t, "name"), Enabled: true}, p)
 			case 1:

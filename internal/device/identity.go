@@ -46,6 +46,9 @@ func validateDisplayName(name string) error {
 	return nil
 }
 
+// ValidateModelID checks the id of a model or template; empty is none.
+func ValidateModelID(id string) error { return validateTemplate(id) }
+
 func validateTemplate(id string) error {
 	if id != "" && (len(id) > maxTemplateLength || !templatePattern.MatchString(id)) {
 		return fmt.Errorf("template %q is not a digital twin model id: write it like dtmi:contoso:Thermostat;1", clip(id))

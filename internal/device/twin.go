@@ -61,6 +61,3 @@ func validatePatch(patch []byte) error {
 	_, err := parseObject(patch)
 	return err
 }
-
-// ValidateModelID checks the id of a model a device announces; empty is none.
-func ValidateModelID(id string) error { return validateTemplate(id) }

@@ -33,6 +33,7 @@ const (
 	TypeTelemetry      = "fleetlog.telemetry.v1"
 	TypeDeviceEvent    = "fleetlog.device.event.v1"
 	TypeDeviceSnapshot = "fleetlog.device.snapshot.v1"
+	TypeCatalogEvent   = "fleetlog.catalog.event.v1"
 )
 
 // SpecVersion is the value of ce_specversion.

@@ -26,6 +26,9 @@ const (
 	// tenant/device, compacted. It has as many partitions as Devices and a
 	// device has the same partition in both.
 	DeviceState Topic = "device-state"
+	// Catalog holds CatalogEvent intents, keyed tenant/kind/id, for ever. It has
+	// one partition: every node folds all of them in one order.
+	Catalog Topic = "catalog"
 	// DeadLetter holds records that could not be handled, as they were.
 	DeadLetter Topic = "dead-letter"
 )
@@ -43,6 +46,7 @@ type topicSettings struct {
 	topic     Topic
 	retention time.Duration // forever keeps everything
 	compacted bool
+	single    bool // one partition, whatever is configured
 }
 
 // settings lists every topic with how long the log keeps it.
@@ -51,6 +55,7 @@ func settings(telemetryRetention time.Duration) []topicSettings {
 		{topic: Telemetry, retention: telemetryRetention},
 		{topic: Devices, retention: forever},
 		{topic: DeviceState, compacted: true},
+		{topic: Catalog, retention: forever, single: true},
 		{topic: DeadLetter, retention: telemetryRetention},
 	}
 }
@@ -74,7 +79,11 @@ func (s topicSettings) configs() map[string]*string {
 func (l *Log) createTopics(ctx context.Context, cfg Config) error {
 	for _, s := range settings(cfg.TelemetryRetention) {
 		name := l.Name(s.topic)
-		resp, err := l.admin.CreateTopic(ctx, cfg.Partitions, cfg.Replication, s.configs(), name)
+		partitions := cfg.Partitions
+		if s.single {
+			partitions = 1
+		}
+		resp, err := l.admin.CreateTopic(ctx, partitions, cfg.Replication, s.configs(), name)
 		if err == nil {
 			err = resp.Err
 		}
@@ -92,6 +101,10 @@ func (l *Log) createTopics(ctx context.Context, cfg Config) error {
 		backoff.WithMaxElapsedTime(creationTimeout))
 	if err != nil {
 		return err
+	}
+	if l.partitions[Catalog] != 1 {
+		return fmt.Errorf("topic %s has %d partitions: it must have exactly one, so that every node sees its events in the same order; recreate it with one",
+			l.Name(Catalog), l.partitions[Catalog])
 	}
 	if l.partitions[Devices] != l.partitions[DeviceState] {
 		return fmt.Errorf("topics %s and %s have %d and %d partitions: a device must have the same partition in both; recreate %s with %d partitions",

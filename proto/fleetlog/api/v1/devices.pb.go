@@ -39,9 +39,11 @@ type Device struct {
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// Id of the device template; not there when the device is unassigned.
 	Template *string `protobuf:"bytes,4,opt,name=template,proto3,oneof" json:"template,omitempty"`
-	// False blocks the device: it can neither connect nor send. True when not given.
+	// False blocks the device: it can neither connect nor send. True when not
+	// given. False, too, while the device waits for approval; to set it true then
+	// approves the device.
 	Enabled *bool `protobuf:"varint,5,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
-	// Read-only: the device has completed provisioning.
+	// Read-only: the device has registered with the provisioning service.
 	Provisioned bool `protobuf:"varint,6,opt,name=provisioned,proto3" json:"provisioned,omitempty"`
 	Simulated   bool `protobuf:"varint,7,opt,name=simulated,proto3" json:"simulated,omitempty"`
 	// At most one organization id.
@@ -621,8 +623,11 @@ func (x *GetDeviceCredentialsRequest) GetDeviceId() string {
 type DeviceCredentials struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id scope of the tenant, for device provisioning.
-	IdScope       string        `protobuf:"bytes,1,opt,name=id_scope,json=idScope,proto3" json:"id_scope,omitempty"`
-	SymmetricKey  *SymmetricKey `protobuf:"bytes,2,opt,name=symmetric_key,json=symmetricKey,proto3" json:"symmetric_key,omitempty"`
+	IdScope string `protobuf:"bytes,1,opt,name=id_scope,json=idScope,proto3" json:"id_scope,omitempty"`
+	// Not there for a device that has certificates.
+	SymmetricKey *SymmetricKey `protobuf:"bytes,2,opt,name=symmetric_key,json=symmetricKey,proto3" json:"symmetric_key,omitempty"`
+	// The device's own certificates; not there when it has none.
+	X509          *X509 `protobuf:"bytes,3,opt,name=x509,proto3" json:"x509,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -671,29 +676,35 @@ func (x *DeviceCredentials) GetSymmetricKey() *SymmetricKey {
 	return nil
 }
 
-// SymmetricKey holds base64 keys; either one signs a device's SAS tokens.
-type SymmetricKey struct {
+func (x *DeviceCredentials) GetX509() *X509 {
+	if x != nil {
+		return x.X509
+	}
+	return nil
+}
+
+// ApproveDeviceRequest names a device.
+type ApproveDeviceRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	PrimaryKey    string                 `protobuf:"bytes,1,opt,name=primary_key,json=primaryKey,proto3" json:"primary_key,omitempty"`
-	SecondaryKey  string                 `protobuf:"bytes,2,opt,name=secondary_key,json=secondaryKey,proto3" json:"secondary_key,omitempty"`
+	DeviceId      string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *SymmetricKey) Reset() {
-	*x = SymmetricKey{}
+func (x *ApproveDeviceRequest) Reset() {
+	*x = ApproveDeviceRequest{}
 	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *SymmetricKey) String() string {
+func (x *ApproveDeviceRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*SymmetricKey) ProtoMessage() {}
+func (*ApproveDeviceRequest) ProtoMessage() {}
 
-func (x *SymmetricKey) ProtoReflect() protoreflect.Message {
+func (x *ApproveDeviceRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -705,21 +716,210 @@ func (x *SymmetricKey) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use SymmetricKey.ProtoReflect.Descriptor instead.
-func (*SymmetricKey) Descriptor() ([]byte, []int) {
+// Deprecated: Use ApproveDeviceRequest.ProtoReflect.Descriptor instead.
+func (*ApproveDeviceRequest) Descriptor() ([]byte, []int) {
 	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{10}
 }
 
-func (x *SymmetricKey) GetPrimaryKey() string {
+func (x *ApproveDeviceRequest) GetDeviceId() string {
 	if x != nil {
-		return x.PrimaryKey
+		return x.DeviceId
 	}
 	return ""
 }
 
-func (x *SymmetricKey) GetSecondaryKey() string {
+// GetDeviceAttestationRequest names a device.
+type GetDeviceAttestationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId      string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDeviceAttestationRequest) Reset() {
+	*x = GetDeviceAttestationRequest{}
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDeviceAttestationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDeviceAttestationRequest) ProtoMessage() {}
+
+func (x *GetDeviceAttestationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[11]
 	if x != nil {
-		return x.SecondaryKey
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDeviceAttestationRequest.ProtoReflect.Descriptor instead.
+func (*GetDeviceAttestationRequest) Descriptor() ([]byte, []int) {
+	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GetDeviceAttestationRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+// PutDeviceAttestationRequest carries a whole attestation.
+type PutDeviceAttestationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId      string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	Attestation   *Attestation           `protobuf:"bytes,2,opt,name=attestation,proto3" json:"attestation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutDeviceAttestationRequest) Reset() {
+	*x = PutDeviceAttestationRequest{}
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutDeviceAttestationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutDeviceAttestationRequest) ProtoMessage() {}
+
+func (x *PutDeviceAttestationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutDeviceAttestationRequest.ProtoReflect.Descriptor instead.
+func (*PutDeviceAttestationRequest) Descriptor() ([]byte, []int) {
+	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PutDeviceAttestationRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *PutDeviceAttestationRequest) GetAttestation() *Attestation {
+	if x != nil {
+		return x.Attestation
+	}
+	return nil
+}
+
+// UpdateDeviceAttestationRequest carries what to change of an attestation.
+type UpdateDeviceAttestationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId      string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	Attestation   *Attestation           `protobuf:"bytes,2,opt,name=attestation,proto3" json:"attestation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateDeviceAttestationRequest) Reset() {
+	*x = UpdateDeviceAttestationRequest{}
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateDeviceAttestationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateDeviceAttestationRequest) ProtoMessage() {}
+
+func (x *UpdateDeviceAttestationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateDeviceAttestationRequest.ProtoReflect.Descriptor instead.
+func (*UpdateDeviceAttestationRequest) Descriptor() ([]byte, []int) {
+	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *UpdateDeviceAttestationRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *UpdateDeviceAttestationRequest) GetAttestation() *Attestation {
+	if x != nil {
+		return x.Attestation
+	}
+	return nil
+}
+
+// DeleteDeviceAttestationRequest names a device.
+type DeleteDeviceAttestationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId      string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteDeviceAttestationRequest) Reset() {
+	*x = DeleteDeviceAttestationRequest{}
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteDeviceAttestationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteDeviceAttestationRequest) ProtoMessage() {}
+
+func (x *DeleteDeviceAttestationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteDeviceAttestationRequest.ProtoReflect.Descriptor instead.
+func (*DeleteDeviceAttestationRequest) Descriptor() ([]byte, []int) {
+	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DeleteDeviceAttestationRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
 	}
 	return ""
 }
@@ -728,7 +928,7 @@ var File_fleetlog_api_v1_devices_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_devices_proto_rawDesc = "" +
 	"\n" +
-	"\x1dfleetlog/api/v1/devices.proto\x12\x0ffleetlog.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a.protoc-gen-openapiv2/options/annotations.proto\"\x8e\x02\n" +
+	"\x1dfleetlog/api/v1/devices.proto\x12\x0ffleetlog.api.v1\x1a!fleetlog/api/v1/attestation.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a.protoc-gen-openapiv2/options/annotations.proto\"\x8e\x02\n" +
 	"\x06Device\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04etag\x18\x02 \x01(\tR\x04etag\x12!\n" +
@@ -783,21 +983,35 @@ const file_fleetlog_api_v1_devices_proto_rawDesc = "" +
 	"\x13DeleteDeviceRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\":\n" +
 	"\x1bGetDeviceCredentialsRequest\x12\x1b\n" +
-	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\"r\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\"\x9d\x01\n" +
 	"\x11DeviceCredentials\x12\x19\n" +
 	"\bid_scope\x18\x01 \x01(\tR\aidScope\x12B\n" +
-	"\rsymmetric_key\x18\x02 \x01(\v2\x1d.fleetlog.api.v1.SymmetricKeyR\fsymmetricKey\"T\n" +
-	"\fSymmetricKey\x12\x1f\n" +
-	"\vprimary_key\x18\x01 \x01(\tR\n" +
-	"primaryKey\x12#\n" +
-	"\rsecondary_key\x18\x02 \x01(\tR\fsecondaryKey2\xdf\x05\n" +
+	"\rsymmetric_key\x18\x02 \x01(\v2\x1d.fleetlog.api.v1.SymmetricKeyR\fsymmetricKey\x12)\n" +
+	"\x04x509\x18\x03 \x01(\v2\x15.fleetlog.api.v1.X509R\x04x509\"3\n" +
+	"\x14ApproveDeviceRequest\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\":\n" +
+	"\x1bGetDeviceAttestationRequest\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\"z\n" +
+	"\x1bPutDeviceAttestationRequest\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12>\n" +
+	"\vattestation\x18\x02 \x01(\v2\x1c.fleetlog.api.v1.AttestationR\vattestation\"}\n" +
+	"\x1eUpdateDeviceAttestationRequest\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12>\n" +
+	"\vattestation\x18\x02 \x01(\v2\x1c.fleetlog.api.v1.AttestationR\vattestation\"=\n" +
+	"\x1eDeleteDeviceAttestationRequest\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId2\xc6\v\n" +
 	"\rDeviceService\x12n\n" +
 	"\vListDevices\x12#.fleetlog.api.v1.ListDevicesRequest\x1a$.fleetlog.api.v1.ListDevicesResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/api/devices\x12i\n" +
 	"\tGetDevice\x12!.fleetlog.api.v1.GetDeviceRequest\x1a\x17.fleetlog.api.v1.Device\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/api/devices/{device_id}\x12q\n" +
 	"\tPutDevice\x12!.fleetlog.api.v1.PutDeviceRequest\x1a\x17.fleetlog.api.v1.Device\"(\x82\xd3\xe4\x93\x02\":\x06device\x1a\x18/api/devices/{device_id}\x12w\n" +
 	"\fUpdateDevice\x12$.fleetlog.api.v1.UpdateDeviceRequest\x1a\x17.fleetlog.api.v1.Device\"(\x82\xd3\xe4\x93\x02\":\x06device2\x18/api/devices/{device_id}\x12n\n" +
 	"\fDeleteDevice\x12$.fleetlog.api.v1.DeleteDeviceRequest\x1a\x16.google.protobuf.Empty\" \x82\xd3\xe4\x93\x02\x1a*\x18/api/devices/{device_id}\x12\x96\x01\n" +
-	"\x14GetDeviceCredentials\x12,.fleetlog.api.v1.GetDeviceCredentialsRequest\x1a\".fleetlog.api.v1.DeviceCredentials\",\x82\xd3\xe4\x93\x02&\x12$/api/devices/{device_id}/credentialsB\xb2\x03\x92A\xf4\x02\x12\xd4\x01\n" +
+	"\x14GetDeviceCredentials\x12,.fleetlog.api.v1.GetDeviceCredentialsRequest\x1a\".fleetlog.api.v1.DeviceCredentials\",\x82\xd3\xe4\x93\x02&\x12$/api/devices/{device_id}/credentials\x12y\n" +
+	"\rApproveDevice\x12%.fleetlog.api.v1.ApproveDeviceRequest\x1a\x17.fleetlog.api.v1.Device\"(\x82\xd3\xe4\x93\x02\"\" /api/devices/{device_id}/approve\x12\x90\x01\n" +
+	"\x14GetDeviceAttestation\x12,.fleetlog.api.v1.GetDeviceAttestationRequest\x1a\x1c.fleetlog.api.v1.Attestation\",\x82\xd3\xe4\x93\x02&\x12$/api/devices/{device_id}/attestation\x12\x9d\x01\n" +
+	"\x14PutDeviceAttestation\x12,.fleetlog.api.v1.PutDeviceAttestationRequest\x1a\x1c.fleetlog.api.v1.Attestation\"9\x82\xd3\xe4\x93\x023:\vattestation\x1a$/api/devices/{device_id}/attestation\x12\xa3\x01\n" +
+	"\x17UpdateDeviceAttestation\x12/.fleetlog.api.v1.UpdateDeviceAttestationRequest\x1a\x1c.fleetlog.api.v1.Attestation\"9\x82\xd3\xe4\x93\x023:\vattestation2$/api/devices/{device_id}/attestation\x12\x90\x01\n" +
+	"\x17DeleteDeviceAttestation\x12/.fleetlog.api.v1.DeleteDeviceAttestationRequest\x1a\x16.google.protobuf.Empty\",\x82\xd3\xe4\x93\x02&*$/api/devices/{device_id}/attestationB\xb2\x03\x92A\xf4\x02\x12\xd4\x01\n" +
 	"\fFleetlog API\x12\xbf\x01Devices and their telemetry. Paths and shapes follow the Azure IoT Central REST API (2022-07-31); send `Authorization: Bearer <token>` or IoT Central's bare `SharedAccessSignature …` value.2\x02v1*\x02\x01\x022\x10application/json:\x10application/jsonZf\n" +
 	"d\n" +
 	"\x05token\x12[\b\x02\x12F`Bearer <token>`, or the token as it stands in <data-dir>/admin-token.\x1a\rAuthorization \x02b\v\n" +
@@ -816,43 +1030,63 @@ func file_fleetlog_api_v1_devices_proto_rawDescGZIP() []byte {
 	return file_fleetlog_api_v1_devices_proto_rawDescData
 }
 
-var file_fleetlog_api_v1_devices_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_fleetlog_api_v1_devices_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_fleetlog_api_v1_devices_proto_goTypes = []any{
-	(*Device)(nil),                      // 0: fleetlog.api.v1.Device
-	(*DevicePatch)(nil),                 // 1: fleetlog.api.v1.DevicePatch
-	(*ListDevicesRequest)(nil),          // 2: fleetlog.api.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),         // 3: fleetlog.api.v1.ListDevicesResponse
-	(*GetDeviceRequest)(nil),            // 4: fleetlog.api.v1.GetDeviceRequest
-	(*PutDeviceRequest)(nil),            // 5: fleetlog.api.v1.PutDeviceRequest
-	(*UpdateDeviceRequest)(nil),         // 6: fleetlog.api.v1.UpdateDeviceRequest
-	(*DeleteDeviceRequest)(nil),         // 7: fleetlog.api.v1.DeleteDeviceRequest
-	(*GetDeviceCredentialsRequest)(nil), // 8: fleetlog.api.v1.GetDeviceCredentialsRequest
-	(*DeviceCredentials)(nil),           // 9: fleetlog.api.v1.DeviceCredentials
-	(*SymmetricKey)(nil),                // 10: fleetlog.api.v1.SymmetricKey
-	(*emptypb.Empty)(nil),               // 11: google.protobuf.Empty
+	(*Device)(nil),                         // 0: fleetlog.api.v1.Device
+	(*DevicePatch)(nil),                    // 1: fleetlog.api.v1.DevicePatch
+	(*ListDevicesRequest)(nil),             // 2: fleetlog.api.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),            // 3: fleetlog.api.v1.ListDevicesResponse
+	(*GetDeviceRequest)(nil),               // 4: fleetlog.api.v1.GetDeviceRequest
+	(*PutDeviceRequest)(nil),               // 5: fleetlog.api.v1.PutDeviceRequest
+	(*UpdateDeviceRequest)(nil),            // 6: fleetlog.api.v1.UpdateDeviceRequest
+	(*DeleteDeviceRequest)(nil),            // 7: fleetlog.api.v1.DeleteDeviceRequest
+	(*GetDeviceCredentialsRequest)(nil),    // 8: fleetlog.api.v1.GetDeviceCredentialsRequest
+	(*DeviceCredentials)(nil),              // 9: fleetlog.api.v1.DeviceCredentials
+	(*ApproveDeviceRequest)(nil),           // 10: fleetlog.api.v1.ApproveDeviceRequest
+	(*GetDeviceAttestationRequest)(nil),    // 11: fleetlog.api.v1.GetDeviceAttestationRequest
+	(*PutDeviceAttestationRequest)(nil),    // 12: fleetlog.api.v1.PutDeviceAttestationRequest
+	(*UpdateDeviceAttestationRequest)(nil), // 13: fleetlog.api.v1.UpdateDeviceAttestationRequest
+	(*DeleteDeviceAttestationRequest)(nil), // 14: fleetlog.api.v1.DeleteDeviceAttestationRequest
+	(*SymmetricKey)(nil),                   // 15: fleetlog.api.v1.SymmetricKey
+	(*X509)(nil),                           // 16: fleetlog.api.v1.X509
+	(*Attestation)(nil),                    // 17: fleetlog.api.v1.Attestation
+	(*emptypb.Empty)(nil),                  // 18: google.protobuf.Empty
 }
 var file_fleetlog_api_v1_devices_proto_depIdxs = []int32{
 	0,  // 0: fleetlog.api.v1.ListDevicesResponse.value:type_name -> fleetlog.api.v1.Device
 	0,  // 1: fleetlog.api.v1.PutDeviceRequest.device:type_name -> fleetlog.api.v1.Device
 	1,  // 2: fleetlog.api.v1.UpdateDeviceRequest.device:type_name -> fleetlog.api.v1.DevicePatch
-	10, // 3: fleetlog.api.v1.DeviceCredentials.symmetric_key:type_name -> fleetlog.api.v1.SymmetricKey
-	2,  // 4: fleetlog.api.v1.DeviceService.ListDevices:input_type -> fleetlog.api.v1.ListDevicesRequest
-	4,  // 5: fleetlog.api.v1.DeviceService.GetDevice:input_type -> fleetlog.api.v1.GetDeviceRequest
-	5,  // 6: fleetlog.api.v1.DeviceService.PutDevice:input_type -> fleetlog.api.v1.PutDeviceRequest
-	6,  // 7: fleetlog.api.v1.DeviceService.UpdateDevice:input_type -> fleetlog.api.v1.UpdateDeviceRequest
-	7,  // 8: fleetlog.api.v1.DeviceService.DeleteDevice:input_type -> fleetlog.api.v1.DeleteDeviceRequest
-	8,  // 9: fleetlog.api.v1.DeviceService.GetDeviceCredentials:input_type -> fleetlog.api.v1.GetDeviceCredentialsRequest
-	3,  // 10: fleetlog.api.v1.DeviceService.ListDevices:output_type -> fleetlog.api.v1.ListDevicesResponse
-	0,  // 11: fleetlog.api.v1.DeviceService.GetDevice:output_type -> fleetlog.api.v1.Device
-	0,  // 12: fleetlog.api.v1.DeviceService.PutDevice:output_type -> fleetlog.api.v1.Device
-	0,  // 13: fleetlog.api.v1.DeviceService.UpdateDevice:output_type -> fleetlog.api.v1.Device
-	11, // 14: fleetlog.api.v1.DeviceService.DeleteDevice:output_type -> google.protobuf.Empty
-	9,  // 15: fleetlog.api.v1.DeviceService.GetDeviceCredentials:output_type -> fleetlog.api.v1.DeviceCredentials
-	10, // [10:16] is the sub-list for method output_type
-	4,  // [4:10] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	15, // 3: fleetlog.api.v1.DeviceCredentials.symmetric_key:type_name -> fleetlog.api.v1.SymmetricKey
+	16, // 4: fleetlog.api.v1.DeviceCredentials.x509:type_name -> fleetlog.api.v1.X509
+	17, // 5: fleetlog.api.v1.PutDeviceAttestationRequest.attestation:type_name -> fleetlog.api.v1.Attestation
+	17, // 6: fleetlog.api.v1.UpdateDeviceAttestationRequest.attestation:type_name -> fleetlog.api.v1.Attestation
+	2,  // 7: fleetlog.api.v1.DeviceService.ListDevices:input_type -> fleetlog.api.v1.ListDevicesRequest
+	4,  // 8: fleetlog.api.v1.DeviceService.GetDevice:input_type -> fleetlog.api.v1.GetDeviceRequest
+	5,  // 9: fleetlog.api.v1.DeviceService.PutDevice:input_type -> fleetlog.api.v1.PutDeviceRequest
+	6,  // 10: fleetlog.api.v1.DeviceService.UpdateDevice:input_type -> fleetlog.api.v1.UpdateDeviceRequest
+	7,  // 11: fleetlog.api.v1.DeviceService.DeleteDevice:input_type -> fleetlog.api.v1.DeleteDeviceRequest
+	8,  // 12: fleetlog.api.v1.DeviceService.GetDeviceCredentials:input_type -> fleetlog.api.v1.GetDeviceCredentialsRequest
+	10, // 13: fleetlog.api.v1.DeviceService.ApproveDevice:input_type -> fleetlog.api.v1.ApproveDeviceRequest
+	11, // 14: fleetlog.api.v1.DeviceService.GetDeviceAttestation:input_type -> fleetlog.api.v1.GetDeviceAttestationRequest
+	12, // 15: fleetlog.api.v1.DeviceService.PutDeviceAttestation:input_type -> fleetlog.api.v1.PutDeviceAttestationRequest
+	13, // 16: fleetlog.api.v1.DeviceService.UpdateDeviceAttestation:input_type -> fleetlog.api.v1.UpdateDeviceAttestationRequest
+	14, // 17: fleetlog.api.v1.DeviceService.DeleteDeviceAttestation:input_type -> fleetlog.api.v1.DeleteDeviceAttestationRequest
+	3,  // 18: fleetlog.api.v1.DeviceService.ListDevices:output_type -> fleetlog.api.v1.ListDevicesResponse
+	0,  // 19: fleetlog.api.v1.DeviceService.GetDevice:output_type -> fleetlog.api.v1.Device
+	0,  // 20: fleetlog.api.v1.DeviceService.PutDevice:output_type -> fleetlog.api.v1.Device
+	0,  // 21: fleetlog.api.v1.DeviceService.UpdateDevice:output_type -> fleetlog.api.v1.Device
+	18, // 22: fleetlog.api.v1.DeviceService.DeleteDevice:output_type -> google.protobuf.Empty
+	9,  // 23: fleetlog.api.v1.DeviceService.GetDeviceCredentials:output_type -> fleetlog.api.v1.DeviceCredentials
+	0,  // 24: fleetlog.api.v1.DeviceService.ApproveDevice:output_type -> fleetlog.api.v1.Device
+	17, // 25: fleetlog.api.v1.DeviceService.GetDeviceAttestation:output_type -> fleetlog.api.v1.Attestation
+	17, // 26: fleetlog.api.v1.DeviceService.PutDeviceAttestation:output_type -> fleetlog.api.v1.Attestation
+	17, // 27: fleetlog.api.v1.DeviceService.UpdateDeviceAttestation:output_type -> fleetlog.api.v1.Attestation
+	18, // 28: fleetlog.api.v1.DeviceService.DeleteDeviceAttestation:output_type -> google.protobuf.Empty
+	18, // [18:29] is the sub-list for method output_type
+	7,  // [7:18] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_api_v1_devices_proto_init() }
@@ -860,6 +1094,7 @@ func file_fleetlog_api_v1_devices_proto_init() {
 	if File_fleetlog_api_v1_devices_proto != nil {
 		return
 	}
+	file_fleetlog_api_v1_attestation_proto_init()
 	file_fleetlog_api_v1_devices_proto_msgTypes[0].OneofWrappers = []any{}
 	file_fleetlog_api_v1_devices_proto_msgTypes[1].OneofWrappers = []any{}
 	file_fleetlog_api_v1_devices_proto_msgTypes[3].OneofWrappers = []any{}
@@ -869,7 +1104,7 @@ func file_fleetlog_api_v1_devices_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_api_v1_devices_proto_rawDesc), len(file_fleetlog_api_v1_devices_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,12 +23,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	DeviceService_ListDevices_FullMethodName          = "/fleetlog.api.v1.DeviceService/ListDevices"
-	DeviceService_GetDevice_FullMethodName            = "/fleetlog.api.v1.DeviceService/GetDevice"
-	DeviceService_PutDevice_FullMethodName            = "/fleetlog.api.v1.DeviceService/PutDevice"
-	DeviceService_UpdateDevice_FullMethodName         = "/fleetlog.api.v1.DeviceService/UpdateDevice"
-	DeviceService_DeleteDevice_FullMethodName         = "/fleetlog.api.v1.DeviceService/DeleteDevice"
-	DeviceService_GetDeviceCredentials_FullMethodName = "/fleetlog.api.v1.DeviceService/GetDeviceCredentials"
+	DeviceService_ListDevices_FullMethodName             = "/fleetlog.api.v1.DeviceService/ListDevices"
+	DeviceService_GetDevice_FullMethodName               = "/fleetlog.api.v1.DeviceService/GetDevice"
+	DeviceService_PutDevice_FullMethodName               = "/fleetlog.api.v1.DeviceService/PutDevice"
+	DeviceService_UpdateDevice_FullMethodName            = "/fleetlog.api.v1.DeviceService/UpdateDevice"
+	DeviceService_DeleteDevice_FullMethodName            = "/fleetlog.api.v1.DeviceService/DeleteDevice"
+	DeviceService_GetDeviceCredentials_FullMethodName    = "/fleetlog.api.v1.DeviceService/GetDeviceCredentials"
+	DeviceService_ApproveDevice_FullMethodName           = "/fleetlog.api.v1.DeviceService/ApproveDevice"
+	DeviceService_GetDeviceAttestation_FullMethodName    = "/fleetlog.api.v1.DeviceService/GetDeviceAttestation"
+	DeviceService_PutDeviceAttestation_FullMethodName    = "/fleetlog.api.v1.DeviceService/PutDeviceAttestation"
+	DeviceService_UpdateDeviceAttestation_FullMethodName = "/fleetlog.api.v1.DeviceService/UpdateDeviceAttestation"
+	DeviceService_DeleteDeviceAttestation_FullMethodName = "/fleetlog.api.v1.DeviceService/DeleteDeviceAttestation"
 )
 
 // DeviceServiceClient is the client API for DeviceService service.
@@ -53,6 +58,19 @@ type DeviceServiceClient interface {
 	DeleteDevice(ctx context.Context, in *DeleteDeviceRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	// GetDeviceCredentials reads what a device needs to connect.
 	GetDeviceCredentials(ctx context.Context, in *GetDeviceCredentialsRequest, opts ...grpc.CallOption) (*DeviceCredentials, error)
+	// ApproveDevice lets in a device that registered itself and waits for approval.
+	ApproveDevice(ctx context.Context, in *ApproveDeviceRequest, opts ...grpc.CallOption) (*Device, error)
+	// GetDeviceAttestation reads the device's own attestation; NOT_FOUND while it
+	// uses its enrollment group's.
+	GetDeviceAttestation(ctx context.Context, in *GetDeviceAttestationRequest, opts ...grpc.CallOption) (*Attestation, error)
+	// PutDeviceAttestation gives the device an attestation of its own, which goes
+	// before its enrollment group's.
+	PutDeviceAttestation(ctx context.Context, in *PutDeviceAttestationRequest, opts ...grpc.CallOption) (*Attestation, error)
+	// UpdateDeviceAttestation changes the keys or certificates that are given and
+	// leaves the others.
+	UpdateDeviceAttestation(ctx context.Context, in *UpdateDeviceAttestationRequest, opts ...grpc.CallOption) (*Attestation, error)
+	// DeleteDeviceAttestation leaves the device with its enrollment group's.
+	DeleteDeviceAttestation(ctx context.Context, in *DeleteDeviceAttestationRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
 }
 
 type deviceServiceClient struct {
@@ -123,6 +141,56 @@ func (c *deviceServiceClient) GetDeviceCredentials(ctx context.Context, in *GetD
 	return out, nil
 }
 
+func (c *deviceServiceClient) ApproveDevice(ctx context.Context, in *ApproveDeviceRequest, opts ...grpc.CallOption) (*Device, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Device)
+	err := c.cc.Invoke(ctx, DeviceService_ApproveDevice_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *deviceServiceClient) GetDeviceAttestation(ctx context.Context, in *GetDeviceAttestationRequest, opts ...grpc.CallOption) (*Attestation, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Attestation)
+	err := c.cc.Invoke(ctx, DeviceService_GetDeviceAttestation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *deviceServiceClient) PutDeviceAttestation(ctx context.Context, in *PutDeviceAttestationRequest, opts ...grpc.CallOption) (*Attestation, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Attestation)
+	err := c.cc.Invoke(ctx, DeviceService_PutDeviceAttestation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *deviceServiceClient) UpdateDeviceAttestation(ctx context.Context, in *UpdateDeviceAttestationRequest, opts ...grpc.CallOption) (*Attestation, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Attestation)
+	err := c.cc.Invoke(ctx, DeviceService_UpdateDeviceAttestation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *deviceServiceClient) DeleteDeviceAttestation(ctx context.Context, in *DeleteDeviceAttestationRequest, opts ...grpc.CallOption) (*emptypb.Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(emptypb.Empty)
+	err := c.cc.Invoke(ctx, DeviceService_DeleteDeviceAttestation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DeviceServiceServer is the server API for DeviceService service.
 // All implementations must embed UnimplementedDeviceServiceServer
 // for forward compatibility.
@@ -145,6 +213,19 @@ type DeviceServiceServer interface {
 	DeleteDevice(context.Context, *DeleteDeviceRequest) (*emptypb.Empty, error)
 	// GetDeviceCredentials reads what a device needs to connect.
 	GetDeviceCredentials(context.Context, *GetDeviceCredentialsRequest) (*DeviceCredentials, error)
+	// ApproveDevice lets in a device that registered itself and waits for approval.
+	ApproveDevice(context.Context, *ApproveDeviceRequest) (*Device, error)
+	// GetDeviceAttestation reads the device's own attestation; NOT_FOUND while it
+	// uses its enrollment group's.
+	GetDeviceAttestation(context.Context, *GetDeviceAttestationRequest) (*Attestation, error)
+	// PutDeviceAttestation gives the device an attestation of its own, which goes
+	// before its enrollment group's.
+	PutDeviceAttestation(context.Context, *PutDeviceAttestationRequest) (*Attestation, error)
+	// UpdateDeviceAttestation changes the keys or certificates that are given and
+	// leaves the others.
+	UpdateDeviceAttestation(context.Context, *UpdateDeviceAttestationRequest) (*Attestation, error)
+	// DeleteDeviceAttestation leaves the device with its enrollment group's.
+	DeleteDeviceAttestation(context.Context, *DeleteDeviceAttestationRequest) (*emptypb.Empty, error)
 	mustEmbedUnimplementedDeviceServiceServer()
 }
 
@@ -172,6 +253,21 @@ func (UnimplementedDeviceServiceServer) DeleteDevice(context.Context, *DeleteDev
 }
 func (UnimplementedDeviceServiceServer) GetDeviceCredentials(context.Context, *GetDeviceCredentialsRequest) (*DeviceCredentials, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetDeviceCredentials not implemented")
+}
+func (UnimplementedDeviceServiceServer) ApproveDevice(context.Context, *ApproveDeviceRequest) (*Device, error) {
+	return nil, status.Error(codes.Unimplemented, "method ApproveDevice not implemented")
+}
+func (UnimplementedDeviceServiceServer) GetDeviceAttestation(context.Context, *GetDeviceAttestationRequest) (*Attestation, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetDeviceAttestation not implemented")
+}
+func (UnimplementedDeviceServiceServer) PutDeviceAttestation(context.Context, *PutDeviceAttestationRequest) (*Attestation, error) {
+	return nil, status.Error(codes.Unimplemented, "method PutDeviceAttestation not implemented")
+}
+func (UnimplementedDeviceServiceServer) UpdateDeviceAttestation(context.Context, *UpdateDeviceAttestationRequest) (*Attestation, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateDeviceAttestation not implemented")
+}
+func (UnimplementedDeviceServiceServer) DeleteDeviceAttestation(context.Context, *DeleteDeviceAttestationRequest) (*emptypb.Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteDeviceAttestation not implemented")
 }
 func (UnimplementedDeviceServiceServer) mustEmbedUnimplementedDeviceServiceServer() {}
 func (UnimplementedDeviceServiceServer) testEmbeddedByValue()                       {}
@@ -302,6 +398,96 @@ func _DeviceService_GetDeviceCredentials_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DeviceService_ApproveDevice_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ApproveDeviceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeviceServiceServer).ApproveDevice(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DeviceService_ApproveDevice_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeviceServiceServer).ApproveDevice(ctx, req.(*ApproveDeviceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DeviceService_GetDeviceAttestation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetDeviceAttestationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeviceServiceServer).GetDeviceAttestation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DeviceService_GetDeviceAttestation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeviceServiceServer).GetDeviceAttestation(ctx, req.(*GetDeviceAttestationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DeviceService_PutDeviceAttestation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PutDeviceAttestationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeviceServiceServer).PutDeviceAttestation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DeviceService_PutDeviceAttestation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeviceServiceServer).PutDeviceAttestation(ctx, req.(*PutDeviceAttestationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DeviceService_UpdateDeviceAttestation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateDeviceAttestationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeviceServiceServer).UpdateDeviceAttestation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DeviceService_UpdateDeviceAttestation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeviceServiceServer).UpdateDeviceAttestation(ctx, req.(*UpdateDeviceAttestationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DeviceService_DeleteDeviceAttestation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteDeviceAttestationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeviceServiceServer).DeleteDeviceAttestation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DeviceService_DeleteDeviceAttestation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeviceServiceServer).DeleteDeviceAttestation(ctx, req.(*DeleteDeviceAttestationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // DeviceService_ServiceDesc is the grpc.ServiceDesc for DeviceService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -332,6 +518,26 @@ var DeviceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetDeviceCredentials",
 			Handler:    _DeviceService_GetDeviceCredentials_Handler,
+		},
+		{
+			MethodName: "ApproveDevice",
+			Handler:    _DeviceService_ApproveDevice_Handler,
+		},
+		{
+			MethodName: "GetDeviceAttestation",
+			Handler:    _DeviceService_GetDeviceAttestation_Handler,
+		},
+		{
+			MethodName: "PutDeviceAttestation",
+			Handler:    _DeviceService_PutDeviceAttestation_Handler,
+		},
+		{
+			MethodName: "UpdateDeviceAttestation",
+			Handler:    _DeviceService_UpdateDeviceAttestation_Handler,
+		},
+		{
+			MethodName: "DeleteDeviceAttestation",
+			Handler:    _DeviceService_DeleteDeviceAttestation_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -95,6 +95,10 @@ const (
 	RejectionReason_REJECTION_REASON_ALREADY_EXISTS RejectionReason = 3
 	// The event itself makes no sense.
 	RejectionReason_REJECTION_REASON_INVALID RejectionReason = 4
+	// The device is blocked or waits for approval.
+	RejectionReason_REJECTION_REASON_NOT_ENABLED RejectionReason = 20
+	// Another resource stands in the way.
+	RejectionReason_REJECTION_REASON_CONFLICT RejectionReason = 21
 	// A bound of the device is reached: its queues are full, its twin too large.
 	RejectionReason_REJECTION_REASON_LIMIT RejectionReason = 5
 	// What the event is about is over or was never there.
@@ -104,13 +108,15 @@ const (
 // Enum value maps for RejectionReason.
 var (
 	RejectionReason_name = map[int32]string{
-		0: "REJECTION_REASON_UNSPECIFIED",
-		1: "REJECTION_REASON_NOT_FOUND",
-		2: "REJECTION_REASON_VERSION_MISMATCH",
-		3: "REJECTION_REASON_ALREADY_EXISTS",
-		4: "REJECTION_REASON_INVALID",
-		5: "REJECTION_REASON_LIMIT",
-		6: "REJECTION_REASON_STALE",
+		0:  "REJECTION_REASON_UNSPECIFIED",
+		1:  "REJECTION_REASON_NOT_FOUND",
+		2:  "REJECTION_REASON_VERSION_MISMATCH",
+		3:  "REJECTION_REASON_ALREADY_EXISTS",
+		4:  "REJECTION_REASON_INVALID",
+		20: "REJECTION_REASON_NOT_ENABLED",
+		21: "REJECTION_REASON_CONFLICT",
+		5:  "REJECTION_REASON_LIMIT",
+		6:  "REJECTION_REASON_STALE",
 	}
 	RejectionReason_value = map[string]int32{
 		"REJECTION_REASON_UNSPECIFIED":      0,
@@ -118,6 +124,8 @@ var (
 		"REJECTION_REASON_VERSION_MISMATCH": 2,
 		"REJECTION_REASON_ALREADY_EXISTS":   3,
 		"REJECTION_REASON_INVALID":          4,
+		"REJECTION_REASON_NOT_ENABLED":      20,
+		"REJECTION_REASON_CONFLICT":         21,
 		"REJECTION_REASON_LIMIT":            5,
 		"REJECTION_REASON_STALE":            6,
 	}
@@ -172,6 +180,10 @@ type DeviceEvent struct {
 	//	*DeviceEvent_Registered
 	//	*DeviceEvent_Updated
 	//	*DeviceEvent_Deleted
+	//	*DeviceEvent_Provisioned
+	//	*DeviceEvent_Approved
+	//	*DeviceEvent_AttestationSet
+	//	*DeviceEvent_AttestationRemoved
 	//	*DeviceEvent_ModuleRegistered
 	//	*DeviceEvent_ModuleDeleted
 	//	*DeviceEvent_Connected
@@ -301,6 +313,42 @@ func (x *DeviceEvent) GetDeleted() *DeviceDeleted {
 	if x != nil {
 		if x, ok := x.Change.(*DeviceEvent_Deleted); ok {
 			return x.Deleted
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetProvisioned() *DeviceProvisioned {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_Provisioned); ok {
+			return x.Provisioned
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetApproved() *DeviceApproved {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_Approved); ok {
+			return x.Approved
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetAttestationSet() *AttestationSet {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_AttestationSet); ok {
+			return x.AttestationSet
+		}
+	}
+	return nil
+}
+
+func (x *DeviceEvent) GetAttestationRemoved() *AttestationRemoved {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_AttestationRemoved); ok {
+			return x.AttestationRemoved
 		}
 	}
 	return nil
@@ -466,6 +514,22 @@ type DeviceEvent_Deleted struct {
 	Deleted *DeviceDeleted `protobuf:"bytes,12,opt,name=deleted,proto3,oneof"`
 }
 
+type DeviceEvent_Provisioned struct {
+	Provisioned *DeviceProvisioned `protobuf:"bytes,20,opt,name=provisioned,proto3,oneof"`
+}
+
+type DeviceEvent_Approved struct {
+	Approved *DeviceApproved `protobuf:"bytes,21,opt,name=approved,proto3,oneof"`
+}
+
+type DeviceEvent_AttestationSet struct {
+	AttestationSet *AttestationSet `protobuf:"bytes,22,opt,name=attestation_set,json=attestationSet,proto3,oneof"`
+}
+
+type DeviceEvent_AttestationRemoved struct {
+	AttestationRemoved *AttestationRemoved `protobuf:"bytes,23,opt,name=attestation_removed,json=attestationRemoved,proto3,oneof"`
+}
+
 type DeviceEvent_ModuleRegistered struct {
 	ModuleRegistered *ModuleRegistered `protobuf:"bytes,30,opt,name=module_registered,json=moduleRegistered,proto3,oneof"`
 }
@@ -535,6 +599,14 @@ func (*DeviceEvent_Registered) isDeviceEvent_Change() {}
 func (*DeviceEvent_Updated) isDeviceEvent_Change() {}
 
 func (*DeviceEvent_Deleted) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_Provisioned) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_Approved) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_AttestationSet) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_AttestationRemoved) isDeviceEvent_Change() {}
 
 func (*DeviceEvent_ModuleRegistered) isDeviceEvent_Change() {}
 
@@ -2009,6 +2081,404 @@ func (x *FileUploaded) GetDescription() string {
 	return ""
 }
 
+// DeviceProvisioned says that the device has registered with the provisioning
+// service, by a credential that was good. It creates a device that registers
+// itself by a group.
+type DeviceProvisioned struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Enrollment group whose credential the device showed; empty for a credential
+	// of its own.
+	EnrollmentGroup string `protobuf:"bytes,1,opt,name=enrollment_group,json=enrollmentGroup,proto3" json:"enrollment_group,omitempty"`
+	// Model id (DTMI) that the device announced; empty when it did not.
+	ModelId string `protobuf:"bytes,2,opt,name=model_id,json=modelId,proto3" json:"model_id,omitempty"`
+	// Template for a device that has none.
+	Template string `protobuf:"bytes,3,opt,name=template,proto3" json:"template,omitempty"`
+	// The group lets devices in that nobody has registered. False for a credential
+	// of the device's own.
+	Creates bool `protobuf:"varint,4,opt,name=creates,proto3" json:"creates,omitempty"`
+	// A device that this creates needs no approval.
+	AutoApprove   bool `protobuf:"varint,5,opt,name=auto_approve,json=autoApprove,proto3" json:"auto_approve,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceProvisioned) Reset() {
+	*x = DeviceProvisioned{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceProvisioned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceProvisioned) ProtoMessage() {}
+
+func (x *DeviceProvisioned) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceProvisioned.ProtoReflect.Descriptor instead.
+func (*DeviceProvisioned) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *DeviceProvisioned) GetEnrollmentGroup() string {
+	if x != nil {
+		return x.EnrollmentGroup
+	}
+	return ""
+}
+
+func (x *DeviceProvisioned) GetModelId() string {
+	if x != nil {
+		return x.ModelId
+	}
+	return ""
+}
+
+func (x *DeviceProvisioned) GetTemplate() string {
+	if x != nil {
+		return x.Template
+	}
+	return ""
+}
+
+func (x *DeviceProvisioned) GetCreates() bool {
+	if x != nil {
+		return x.Creates
+	}
+	return false
+}
+
+func (x *DeviceProvisioned) GetAutoApprove() bool {
+	if x != nil {
+		return x.AutoApprove
+	}
+	return false
+}
+
+// DeviceApproved ends a device's waiting for approval.
+type DeviceApproved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceApproved) Reset() {
+	*x = DeviceApproved{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceApproved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceApproved) ProtoMessage() {}
+
+func (x *DeviceApproved) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceApproved.ProtoReflect.Descriptor instead.
+func (*DeviceApproved) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{26}
+}
+
+// AttestationSet gives the device a credential of its own, instead of its
+// group's.
+type AttestationSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Attestation   *Attestation           `protobuf:"bytes,1,opt,name=attestation,proto3" json:"attestation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttestationSet) Reset() {
+	*x = AttestationSet{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttestationSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttestationSet) ProtoMessage() {}
+
+func (x *AttestationSet) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttestationSet.ProtoReflect.Descriptor instead.
+func (*AttestationSet) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *AttestationSet) GetAttestation() *Attestation {
+	if x != nil {
+		return x.Attestation
+	}
+	return nil
+}
+
+// AttestationRemoved leaves the device with its group's credential.
+type AttestationRemoved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttestationRemoved) Reset() {
+	*x = AttestationRemoved{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttestationRemoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttestationRemoved) ProtoMessage() {}
+
+func (x *AttestationRemoved) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttestationRemoved.ProtoReflect.Descriptor instead.
+func (*AttestationRemoved) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{28}
+}
+
+// Attestation is what one device shows to prove who it is.
+type Attestation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*Attestation_SymmetricKey
+	//	*Attestation_X509
+	Kind          isAttestation_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attestation) Reset() {
+	*x = Attestation{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attestation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attestation) ProtoMessage() {}
+
+func (x *Attestation) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attestation.ProtoReflect.Descriptor instead.
+func (*Attestation) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Attestation) GetKind() isAttestation_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *Attestation) GetSymmetricKey() *SealedKeys {
+	if x != nil {
+		if x, ok := x.Kind.(*Attestation_SymmetricKey); ok {
+			return x.SymmetricKey
+		}
+	}
+	return nil
+}
+
+func (x *Attestation) GetX509() *ClientCertificates {
+	if x != nil {
+		if x, ok := x.Kind.(*Attestation_X509); ok {
+			return x.X509
+		}
+	}
+	return nil
+}
+
+type isAttestation_Kind interface {
+	isAttestation_Kind()
+}
+
+type Attestation_SymmetricKey struct {
+	SymmetricKey *SealedKeys `protobuf:"bytes,1,opt,name=symmetric_key,json=symmetricKey,proto3,oneof"`
+}
+
+type Attestation_X509 struct {
+	X509 *ClientCertificates `protobuf:"bytes,2,opt,name=x509,proto3,oneof"`
+}
+
+func (*Attestation_SymmetricKey) isAttestation_Kind() {}
+
+func (*Attestation_X509) isAttestation_Kind() {}
+
+// SealedKeys are a primary and a secondary symmetric key, sealed: the log never
+// holds one in the clear. Unset keys of the default enrollment group are derived
+// from the installation's master key.
+type SealedKeys struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Primary       []byte                 `protobuf:"bytes,1,opt,name=primary,proto3" json:"primary,omitempty"`
+	Secondary     []byte                 `protobuf:"bytes,2,opt,name=secondary,proto3" json:"secondary,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealedKeys) Reset() {
+	*x = SealedKeys{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealedKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealedKeys) ProtoMessage() {}
+
+func (x *SealedKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealedKeys.ProtoReflect.Descriptor instead.
+func (*SealedKeys) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *SealedKeys) GetPrimary() []byte {
+	if x != nil {
+		return x.Primary
+	}
+	return nil
+}
+
+func (x *SealedKeys) GetSecondary() []byte {
+	if x != nil {
+		return x.Secondary
+	}
+	return nil
+}
+
+// ClientCertificates are the certificates (DER) of which the device shows one;
+// two slots, to roll from one to the next. Secondary may be empty.
+type ClientCertificates struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Primary       []byte                 `protobuf:"bytes,1,opt,name=primary,proto3" json:"primary,omitempty"`
+	Secondary     []byte                 `protobuf:"bytes,2,opt,name=secondary,proto3" json:"secondary,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClientCertificates) Reset() {
+	*x = ClientCertificates{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClientCertificates) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClientCertificates) ProtoMessage() {}
+
+func (x *ClientCertificates) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClientCertificates.ProtoReflect.Descriptor instead.
+func (*ClientCertificates) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ClientCertificates) GetPrimary() []byte {
+	if x != nil {
+		return x.Primary
+	}
+	return nil
+}
+
+func (x *ClientCertificates) GetSecondary() []byte {
+	if x != nil {
+		return x.Secondary
+	}
+	return nil
+}
+
 // DeviceState is a device as the fold of its events.
 type DeviceState struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -2026,6 +2496,22 @@ type DeviceState struct {
 	Organizations []string               `protobuf:"bytes,10,rep,name=organizations,proto3" json:"organizations,omitempty"`
 	RegisteredAt  *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=registered_at,json=registeredAt,proto3" json:"registered_at,omitempty"`
 	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// Enrollment group the device last registered by; empty when it never did, or
+	// by a credential of its own.
+	EnrollmentGroup string `protobuf:"bytes,20,opt,name=enrollment_group,json=enrollmentGroup,proto3" json:"enrollment_group,omitempty"`
+	// The device's own credential; unset when it uses its group's.
+	Attestation *Attestation `protobuf:"bytes,21,opt,name=attestation,proto3" json:"attestation,omitempty"`
+	// The device registered itself and nobody has approved it yet; enabled is
+	// false meanwhile.
+	Waiting bool `protobuf:"varint,22,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Somebody blocked the device while it was waiting; to unblock it is not to
+	// approve it.
+	BlockedWhileWaiting bool `protobuf:"varint,23,opt,name=blocked_while_waiting,json=blockedWhileWaiting,proto3" json:"blocked_while_waiting,omitempty"`
+	// Model id (DTMI) that the device announced when it registered.
+	ModelId string `protobuf:"bytes,24,opt,name=model_id,json=modelId,proto3" json:"model_id,omitempty"`
+	// First and latest registration with the provisioning service.
+	ProvisionedAt   *timestamppb.Timestamp `protobuf:"bytes,25,opt,name=provisioned_at,json=provisionedAt,proto3" json:"provisioned_at,omitempty"`
+	ReprovisionedAt *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=reprovisioned_at,json=reprovisionedAt,proto3" json:"reprovisioned_at,omitempty"`
 	// Counts accepted events of every kind.
 	Revision uint64 `protobuf:"varint,30,opt,name=revision,proto3" json:"revision,omitempty"`
 	// The device's own identity.
@@ -2040,7 +2526,7 @@ type DeviceState struct {
 
 func (x *DeviceState) Reset() {
 	*x = DeviceState{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2052,7 +2538,7 @@ func (x *DeviceState) String() string {
 func (*DeviceState) ProtoMessage() {}
 
 func (x *DeviceState) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2065,7 +2551,7 @@ func (x *DeviceState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceState.ProtoReflect.Descriptor instead.
 func (*DeviceState) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{25}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeviceState) GetTenant() string {
@@ -2152,6 +2638,55 @@ func (x *DeviceState) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *DeviceState) GetEnrollmentGroup() string {
+	if x != nil {
+		return x.EnrollmentGroup
+	}
+	return ""
+}
+
+func (x *DeviceState) GetAttestation() *Attestation {
+	if x != nil {
+		return x.Attestation
+	}
+	return nil
+}
+
+func (x *DeviceState) GetWaiting() bool {
+	if x != nil {
+		return x.Waiting
+	}
+	return false
+}
+
+func (x *DeviceState) GetBlockedWhileWaiting() bool {
+	if x != nil {
+		return x.BlockedWhileWaiting
+	}
+	return false
+}
+
+func (x *DeviceState) GetModelId() string {
+	if x != nil {
+		return x.ModelId
+	}
+	return ""
+}
+
+func (x *DeviceState) GetProvisionedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ProvisionedAt
+	}
+	return nil
+}
+
+func (x *DeviceState) GetReprovisionedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReprovisionedAt
+	}
+	return nil
+}
+
 func (x *DeviceState) GetRevision() uint64 {
 	if x != nil {
 		return x.Revision
@@ -2200,7 +2735,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2212,7 +2747,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2225,7 +2760,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{26}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Identity) GetModule() string {
@@ -2290,7 +2825,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2302,7 +2837,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2315,7 +2850,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{27}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Connection) GetConnected() bool {
@@ -2395,7 +2930,7 @@ type Twin struct {
 
 func (x *Twin) Reset() {
 	*x = Twin{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2407,7 +2942,7 @@ func (x *Twin) String() string {
 func (*Twin) ProtoMessage() {}
 
 func (x *Twin) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2420,7 +2955,7 @@ func (x *Twin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Twin.ProtoReflect.Descriptor instead.
 func (*Twin) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{28}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Twin) GetDesired() []byte {
@@ -2499,7 +3034,7 @@ type PropertyStamp struct {
 
 func (x *PropertyStamp) Reset() {
 	*x = PropertyStamp{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2511,7 +3046,7 @@ func (x *PropertyStamp) String() string {
 func (*PropertyStamp) ProtoMessage() {}
 
 func (x *PropertyStamp) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2524,7 +3059,7 @@ func (x *PropertyStamp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PropertyStamp.ProtoReflect.Descriptor instead.
 func (*PropertyStamp) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{29}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PropertyStamp) GetPath() string {
@@ -2562,7 +3097,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2574,7 +3109,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2587,7 +3122,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{30}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Command) GetId() string {
@@ -2644,7 +3179,7 @@ type CloudMessage struct {
 
 func (x *CloudMessage) Reset() {
 	*x = CloudMessage{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2656,7 +3191,7 @@ func (x *CloudMessage) String() string {
 func (*CloudMessage) ProtoMessage() {}
 
 func (x *CloudMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2669,7 +3204,7 @@ func (x *CloudMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloudMessage.ProtoReflect.Descriptor instead.
 func (*CloudMessage) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{31}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CloudMessage) GetId() string {
@@ -2736,7 +3271,7 @@ type DeviceSnapshot struct {
 
 func (x *DeviceSnapshot) Reset() {
 	*x = DeviceSnapshot{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[32]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2748,7 +3283,7 @@ func (x *DeviceSnapshot) String() string {
 func (*DeviceSnapshot) ProtoMessage() {}
 
 func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[32]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2761,7 +3296,7 @@ func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceSnapshot.ProtoReflect.Descriptor instead.
 func (*DeviceSnapshot) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{32}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DeviceSnapshot) GetState() *DeviceState {
@@ -2798,7 +3333,7 @@ type CommandResult struct {
 
 func (x *CommandResult) Reset() {
 	*x = CommandResult{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[33]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2810,7 +3345,7 @@ func (x *CommandResult) String() string {
 func (*CommandResult) ProtoMessage() {}
 
 func (x *CommandResult) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[33]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2823,7 +3358,7 @@ func (x *CommandResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandResult.ProtoReflect.Descriptor instead.
 func (*CommandResult) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{33}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CommandResult) GetCommand() string {
@@ -2863,7 +3398,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[34]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2875,7 +3410,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[34]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2888,7 +3423,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{34}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Outcome) GetEventId() string {
@@ -2930,7 +3465,7 @@ type Rejection struct {
 
 func (x *Rejection) Reset() {
 	*x = Rejection{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[35]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2942,7 +3477,7 @@ func (x *Rejection) String() string {
 func (*Rejection) ProtoMessage() {}
 
 func (x *Rejection) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[35]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2955,7 +3490,7 @@ func (x *Rejection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejection.ProtoReflect.Descriptor instead.
 func (*Rejection) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{35}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Rejection) GetReason() RejectionReason {
@@ -2976,7 +3511,7 @@ var File_fleetlog_events_v1_device_proto protoreflect.FileDescriptor
 
 const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\n" +
-	"\x1ffleetlog/events/v1/device.proto\x12\x12fleetlog.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\r\n" +
+	"\x1ffleetlog/events/v1/device.proto\x12\x12fleetlog.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x10\n" +
 	"\vDeviceEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x16\n" +
@@ -2990,7 +3525,11 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	" \x01(\v2$.fleetlog.events.v1.DeviceRegisteredH\x00R\n" +
 	"registered\x12=\n" +
 	"\aupdated\x18\v \x01(\v2!.fleetlog.events.v1.DeviceUpdatedH\x00R\aupdated\x12=\n" +
-	"\adeleted\x18\f \x01(\v2!.fleetlog.events.v1.DeviceDeletedH\x00R\adeleted\x12S\n" +
+	"\adeleted\x18\f \x01(\v2!.fleetlog.events.v1.DeviceDeletedH\x00R\adeleted\x12I\n" +
+	"\vprovisioned\x18\x14 \x01(\v2%.fleetlog.events.v1.DeviceProvisionedH\x00R\vprovisioned\x12@\n" +
+	"\bapproved\x18\x15 \x01(\v2\".fleetlog.events.v1.DeviceApprovedH\x00R\bapproved\x12M\n" +
+	"\x0fattestation_set\x18\x16 \x01(\v2\".fleetlog.events.v1.AttestationSetH\x00R\x0eattestationSet\x12Y\n" +
+	"\x13attestation_removed\x18\x17 \x01(\v2&.fleetlog.events.v1.AttestationRemovedH\x00R\x12attestationRemoved\x12S\n" +
 	"\x11module_registered\x18\x1e \x01(\v2$.fleetlog.events.v1.ModuleRegisteredH\x00R\x10moduleRegistered\x12J\n" +
 	"\x0emodule_deleted\x18\x1f \x01(\v2!.fleetlog.events.v1.ModuleDeletedH\x00R\rmoduleDeleted\x12C\n" +
 	"\tconnected\x18  \x01(\v2#.fleetlog.events.v1.DeviceConnectedH\x00R\tconnected\x12L\n" +
@@ -3119,7 +3658,28 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x18\n" +
 	"\asuccess\x18\x04 \x01(\bR\asuccess\x12\x16\n" +
 	"\x06status\x18\x05 \x01(\x05R\x06status\x12 \n" +
-	"\vdescription\x18\x06 \x01(\tR\vdescription\"\xca\x04\n" +
+	"\vdescription\x18\x06 \x01(\tR\vdescription\"\xb2\x01\n" +
+	"\x11DeviceProvisioned\x12)\n" +
+	"\x10enrollment_group\x18\x01 \x01(\tR\x0fenrollmentGroup\x12\x19\n" +
+	"\bmodel_id\x18\x02 \x01(\tR\amodelId\x12\x1a\n" +
+	"\btemplate\x18\x03 \x01(\tR\btemplate\x12\x18\n" +
+	"\acreates\x18\x04 \x01(\bR\acreates\x12!\n" +
+	"\fauto_approve\x18\x05 \x01(\bR\vautoApprove\"\x10\n" +
+	"\x0eDeviceApproved\"S\n" +
+	"\x0eAttestationSet\x12A\n" +
+	"\vattestation\x18\x01 \x01(\v2\x1f.fleetlog.events.v1.AttestationR\vattestation\"\x14\n" +
+	"\x12AttestationRemoved\"\x9a\x01\n" +
+	"\vAttestation\x12E\n" +
+	"\rsymmetric_key\x18\x01 \x01(\v2\x1e.fleetlog.events.v1.SealedKeysH\x00R\fsymmetricKey\x12<\n" +
+	"\x04x509\x18\x02 \x01(\v2&.fleetlog.events.v1.ClientCertificatesH\x00R\x04x509B\x06\n" +
+	"\x04kind\"D\n" +
+	"\n" +
+	"SealedKeys\x12\x18\n" +
+	"\aprimary\x18\x01 \x01(\fR\aprimary\x12\x1c\n" +
+	"\tsecondary\x18\x02 \x01(\fR\tsecondary\"L\n" +
+	"\x12ClientCertificates\x12\x18\n" +
+	"\aprimary\x18\x01 \x01(\fR\aprimary\x12\x1c\n" +
+	"\tsecondary\x18\x02 \x01(\fR\tsecondary\"\xab\a\n" +
 	"\vDeviceState\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x18\n" +
@@ -3134,7 +3694,14 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	" \x03(\tR\rorganizations\x12?\n" +
 	"\rregistered_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\fregisteredAt\x129\n" +
 	"\n" +
-	"updated_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x1a\n" +
+	"updated_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12)\n" +
+	"\x10enrollment_group\x18\x14 \x01(\tR\x0fenrollmentGroup\x12A\n" +
+	"\vattestation\x18\x15 \x01(\v2\x1f.fleetlog.events.v1.AttestationR\vattestation\x12\x18\n" +
+	"\awaiting\x18\x16 \x01(\bR\awaiting\x122\n" +
+	"\x15blocked_while_waiting\x18\x17 \x01(\bR\x13blockedWhileWaiting\x12\x19\n" +
+	"\bmodel_id\x18\x18 \x01(\tR\amodelId\x12A\n" +
+	"\x0eprovisioned_at\x18\x19 \x01(\v2\x1a.google.protobuf.TimestampR\rprovisionedAt\x12E\n" +
+	"\x10reprovisioned_at\x18\x1a \x01(\v2\x1a.google.protobuf.TimestampR\x0freprovisionedAt\x12\x1a\n" +
 	"\brevision\x18\x1e \x01(\x04R\brevision\x120\n" +
 	"\x04self\x18\x1f \x01(\v2\x1c.fleetlog.events.v1.IdentityR\x04self\x126\n" +
 	"\amodules\x18  \x03(\v2\x1c.fleetlog.events.v1.IdentityR\amodules\x12\x16\n" +
@@ -3211,13 +3778,15 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x16SETTLEMENT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SETTLEMENT_COMPLETED\x10\x01\x12\x17\n" +
 	"\x13SETTLEMENT_REJECTED\x10\x02\x12\x18\n" +
-	"\x14SETTLEMENT_ABANDONED\x10\x03*\xf5\x01\n" +
+	"\x14SETTLEMENT_ABANDONED\x10\x03*\xb6\x02\n" +
 	"\x0fRejectionReason\x12 \n" +
 	"\x1cREJECTION_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aREJECTION_REASON_NOT_FOUND\x10\x01\x12%\n" +
 	"!REJECTION_REASON_VERSION_MISMATCH\x10\x02\x12#\n" +
 	"\x1fREJECTION_REASON_ALREADY_EXISTS\x10\x03\x12\x1c\n" +
-	"\x18REJECTION_REASON_INVALID\x10\x04\x12\x1a\n" +
+	"\x18REJECTION_REASON_INVALID\x10\x04\x12 \n" +
+	"\x1cREJECTION_REASON_NOT_ENABLED\x10\x14\x12\x1d\n" +
+	"\x19REJECTION_REASON_CONFLICT\x10\x15\x12\x1a\n" +
 	"\x16REJECTION_REASON_LIMIT\x10\x05\x12\x1a\n" +
 	"\x16REJECTION_REASON_STALE\x10\x06B@Z>github.com/fleetlog/fleetlog/proto/fleetlog/events/v1;eventsv1b\x06proto3"
 
@@ -3234,7 +3803,7 @@ func file_fleetlog_events_v1_device_proto_rawDescGZIP() []byte {
 }
 
 var file_fleetlog_events_v1_device_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_fleetlog_events_v1_device_proto_goTypes = []any{
 	(Settlement)(0),               // 0: fleetlog.events.v1.Settlement
 	(RejectionReason)(0),          // 1: fleetlog.events.v1.RejectionReason
@@ -3263,82 +3832,99 @@ var file_fleetlog_events_v1_device_proto_goTypes = []any{
 	(*Subscription)(nil),          // 24: fleetlog.events.v1.Subscription
 	(*ParentAssigned)(nil),        // 25: fleetlog.events.v1.ParentAssigned
 	(*FileUploaded)(nil),          // 26: fleetlog.events.v1.FileUploaded
-	(*DeviceState)(nil),           // 27: fleetlog.events.v1.DeviceState
-	(*Identity)(nil),              // 28: fleetlog.events.v1.Identity
-	(*Connection)(nil),            // 29: fleetlog.events.v1.Connection
-	(*Twin)(nil),                  // 30: fleetlog.events.v1.Twin
-	(*PropertyStamp)(nil),         // 31: fleetlog.events.v1.PropertyStamp
-	(*Command)(nil),               // 32: fleetlog.events.v1.Command
-	(*CloudMessage)(nil),          // 33: fleetlog.events.v1.CloudMessage
-	(*DeviceSnapshot)(nil),        // 34: fleetlog.events.v1.DeviceSnapshot
-	(*CommandResult)(nil),         // 35: fleetlog.events.v1.CommandResult
-	(*Outcome)(nil),               // 36: fleetlog.events.v1.Outcome
-	(*Rejection)(nil),             // 37: fleetlog.events.v1.Rejection
-	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
+	(*DeviceProvisioned)(nil),     // 27: fleetlog.events.v1.DeviceProvisioned
+	(*DeviceApproved)(nil),        // 28: fleetlog.events.v1.DeviceApproved
+	(*AttestationSet)(nil),        // 29: fleetlog.events.v1.AttestationSet
+	(*AttestationRemoved)(nil),    // 30: fleetlog.events.v1.AttestationRemoved
+	(*Attestation)(nil),           // 31: fleetlog.events.v1.Attestation
+	(*SealedKeys)(nil),            // 32: fleetlog.events.v1.SealedKeys
+	(*ClientCertificates)(nil),    // 33: fleetlog.events.v1.ClientCertificates
+	(*DeviceState)(nil),           // 34: fleetlog.events.v1.DeviceState
+	(*Identity)(nil),              // 35: fleetlog.events.v1.Identity
+	(*Connection)(nil),            // 36: fleetlog.events.v1.Connection
+	(*Twin)(nil),                  // 37: fleetlog.events.v1.Twin
+	(*PropertyStamp)(nil),         // 38: fleetlog.events.v1.PropertyStamp
+	(*Command)(nil),               // 39: fleetlog.events.v1.Command
+	(*CloudMessage)(nil),          // 40: fleetlog.events.v1.CloudMessage
+	(*DeviceSnapshot)(nil),        // 41: fleetlog.events.v1.DeviceSnapshot
+	(*CommandResult)(nil),         // 42: fleetlog.events.v1.CommandResult
+	(*Outcome)(nil),               // 43: fleetlog.events.v1.Outcome
+	(*Rejection)(nil),             // 44: fleetlog.events.v1.Rejection
+	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
 }
 var file_fleetlog_events_v1_device_proto_depIdxs = []int32{
-	38, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
+	45, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
 	3,  // 1: fleetlog.events.v1.DeviceEvent.actor:type_name -> fleetlog.events.v1.Actor
 	4,  // 2: fleetlog.events.v1.DeviceEvent.precondition:type_name -> fleetlog.events.v1.Precondition
 	5,  // 3: fleetlog.events.v1.DeviceEvent.registered:type_name -> fleetlog.events.v1.DeviceRegistered
 	6,  // 4: fleetlog.events.v1.DeviceEvent.updated:type_name -> fleetlog.events.v1.DeviceUpdated
 	8,  // 5: fleetlog.events.v1.DeviceEvent.deleted:type_name -> fleetlog.events.v1.DeviceDeleted
-	9,  // 6: fleetlog.events.v1.DeviceEvent.module_registered:type_name -> fleetlog.events.v1.ModuleRegistered
-	10, // 7: fleetlog.events.v1.DeviceEvent.module_deleted:type_name -> fleetlog.events.v1.ModuleDeleted
-	11, // 8: fleetlog.events.v1.DeviceEvent.connected:type_name -> fleetlog.events.v1.DeviceConnected
-	12, // 9: fleetlog.events.v1.DeviceEvent.disconnected:type_name -> fleetlog.events.v1.DeviceDisconnected
-	13, // 10: fleetlog.events.v1.DeviceEvent.properties_desired:type_name -> fleetlog.events.v1.PropertiesDesired
-	14, // 11: fleetlog.events.v1.DeviceEvent.properties_reported:type_name -> fleetlog.events.v1.PropertiesReported
-	15, // 12: fleetlog.events.v1.DeviceEvent.command_requested:type_name -> fleetlog.events.v1.CommandRequested
-	16, // 13: fleetlog.events.v1.DeviceEvent.command_answered:type_name -> fleetlog.events.v1.CommandAnswered
-	17, // 14: fleetlog.events.v1.DeviceEvent.command_expired:type_name -> fleetlog.events.v1.CommandExpired
-	18, // 15: fleetlog.events.v1.DeviceEvent.message_enqueued:type_name -> fleetlog.events.v1.MessageEnqueued
-	20, // 16: fleetlog.events.v1.DeviceEvent.message_locked:type_name -> fleetlog.events.v1.MessageLocked
-	21, // 17: fleetlog.events.v1.DeviceEvent.message_settled:type_name -> fleetlog.events.v1.MessageSettled
-	22, // 18: fleetlog.events.v1.DeviceEvent.messages_purged:type_name -> fleetlog.events.v1.MessagesPurged
-	25, // 19: fleetlog.events.v1.DeviceEvent.parent_assigned:type_name -> fleetlog.events.v1.ParentAssigned
-	23, // 20: fleetlog.events.v1.DeviceEvent.subscriptions_kept:type_name -> fleetlog.events.v1.SubscriptionsKept
-	26, // 21: fleetlog.events.v1.DeviceEvent.file_uploaded:type_name -> fleetlog.events.v1.FileUploaded
-	7,  // 22: fleetlog.events.v1.DeviceUpdated.organizations:type_name -> fleetlog.events.v1.Organizations
-	38, // 23: fleetlog.events.v1.CommandRequested.connect_by:type_name -> google.protobuf.Timestamp
-	38, // 24: fleetlog.events.v1.CommandRequested.deadline:type_name -> google.protobuf.Timestamp
-	19, // 25: fleetlog.events.v1.MessageEnqueued.properties:type_name -> fleetlog.events.v1.MessageProperty
-	38, // 26: fleetlog.events.v1.MessageEnqueued.expires:type_name -> google.protobuf.Timestamp
-	38, // 27: fleetlog.events.v1.MessageLocked.until:type_name -> google.protobuf.Timestamp
-	0,  // 28: fleetlog.events.v1.MessageSettled.settlement:type_name -> fleetlog.events.v1.Settlement
-	24, // 29: fleetlog.events.v1.SubscriptionsKept.subscriptions:type_name -> fleetlog.events.v1.Subscription
-	38, // 30: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
-	38, // 31: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
-	28, // 32: fleetlog.events.v1.DeviceState.self:type_name -> fleetlog.events.v1.Identity
-	28, // 33: fleetlog.events.v1.DeviceState.modules:type_name -> fleetlog.events.v1.Identity
-	29, // 34: fleetlog.events.v1.Identity.connection:type_name -> fleetlog.events.v1.Connection
-	30, // 35: fleetlog.events.v1.Identity.twin:type_name -> fleetlog.events.v1.Twin
-	32, // 36: fleetlog.events.v1.Identity.commands:type_name -> fleetlog.events.v1.Command
-	33, // 37: fleetlog.events.v1.Identity.messages:type_name -> fleetlog.events.v1.CloudMessage
-	38, // 38: fleetlog.events.v1.Connection.since:type_name -> google.protobuf.Timestamp
-	24, // 39: fleetlog.events.v1.Connection.subscriptions:type_name -> fleetlog.events.v1.Subscription
-	38, // 40: fleetlog.events.v1.Twin.desired_at:type_name -> google.protobuf.Timestamp
-	38, // 41: fleetlog.events.v1.Twin.reported_at:type_name -> google.protobuf.Timestamp
-	31, // 42: fleetlog.events.v1.Twin.desired_stamps:type_name -> fleetlog.events.v1.PropertyStamp
-	31, // 43: fleetlog.events.v1.Twin.reported_stamps:type_name -> fleetlog.events.v1.PropertyStamp
-	38, // 44: fleetlog.events.v1.PropertyStamp.at:type_name -> google.protobuf.Timestamp
-	38, // 45: fleetlog.events.v1.Command.connect_by:type_name -> google.protobuf.Timestamp
-	38, // 46: fleetlog.events.v1.Command.deadline:type_name -> google.protobuf.Timestamp
-	18, // 47: fleetlog.events.v1.CloudMessage.message:type_name -> fleetlog.events.v1.MessageEnqueued
-	38, // 48: fleetlog.events.v1.CloudMessage.enqueued_at:type_name -> google.protobuf.Timestamp
-	38, // 49: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
-	27, // 50: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
-	36, // 51: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
-	16, // 52: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
-	38, // 53: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
-	37, // 54: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
-	35, // 55: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
-	1,  // 56: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
-	57, // [57:57] is the sub-list for method output_type
-	57, // [57:57] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	27, // 6: fleetlog.events.v1.DeviceEvent.provisioned:type_name -> fleetlog.events.v1.DeviceProvisioned
+	28, // 7: fleetlog.events.v1.DeviceEvent.approved:type_name -> fleetlog.events.v1.DeviceApproved
+	29, // 8: fleetlog.events.v1.DeviceEvent.attestation_set:type_name -> fleetlog.events.v1.AttestationSet
+	30, // 9: fleetlog.events.v1.DeviceEvent.attestation_removed:type_name -> fleetlog.events.v1.AttestationRemoved
+	9,  // 10: fleetlog.events.v1.DeviceEvent.module_registered:type_name -> fleetlog.events.v1.ModuleRegistered
+	10, // 11: fleetlog.events.v1.DeviceEvent.module_deleted:type_name -> fleetlog.events.v1.ModuleDeleted
+	11, // 12: fleetlog.events.v1.DeviceEvent.connected:type_name -> fleetlog.events.v1.DeviceConnected
+	12, // 13: fleetlog.events.v1.DeviceEvent.disconnected:type_name -> fleetlog.events.v1.DeviceDisconnected
+	13, // 14: fleetlog.events.v1.DeviceEvent.properties_desired:type_name -> fleetlog.events.v1.PropertiesDesired
+	14, // 15: fleetlog.events.v1.DeviceEvent.properties_reported:type_name -> fleetlog.events.v1.PropertiesReported
+	15, // 16: fleetlog.events.v1.DeviceEvent.command_requested:type_name -> fleetlog.events.v1.CommandRequested
+	16, // 17: fleetlog.events.v1.DeviceEvent.command_answered:type_name -> fleetlog.events.v1.CommandAnswered
+	17, // 18: fleetlog.events.v1.DeviceEvent.command_expired:type_name -> fleetlog.events.v1.CommandExpired
+	18, // 19: fleetlog.events.v1.DeviceEvent.message_enqueued:type_name -> fleetlog.events.v1.MessageEnqueued
+	20, // 20: fleetlog.events.v1.DeviceEvent.message_locked:type_name -> fleetlog.events.v1.MessageLocked
+	21, // 21: fleetlog.events.v1.DeviceEvent.message_settled:type_name -> fleetlog.events.v1.MessageSettled
+	22, // 22: fleetlog.events.v1.DeviceEvent.messages_purged:type_name -> fleetlog.events.v1.MessagesPurged
+	25, // 23: fleetlog.events.v1.DeviceEvent.parent_assigned:type_name -> fleetlog.events.v1.ParentAssigned
+	23, // 24: fleetlog.events.v1.DeviceEvent.subscriptions_kept:type_name -> fleetlog.events.v1.SubscriptionsKept
+	26, // 25: fleetlog.events.v1.DeviceEvent.file_uploaded:type_name -> fleetlog.events.v1.FileUploaded
+	7,  // 26: fleetlog.events.v1.DeviceUpdated.organizations:type_name -> fleetlog.events.v1.Organizations
+	45, // 27: fleetlog.events.v1.CommandRequested.connect_by:type_name -> google.protobuf.Timestamp
+	45, // 28: fleetlog.events.v1.CommandRequested.deadline:type_name -> google.protobuf.Timestamp
+	19, // 29: fleetlog.events.v1.MessageEnqueued.properties:type_name -> fleetlog.events.v1.MessageProperty
+	45, // 30: fleetlog.events.v1.MessageEnqueued.expires:type_name -> google.protobuf.Timestamp
+	45, // 31: fleetlog.events.v1.MessageLocked.until:type_name -> google.protobuf.Timestamp
+	0,  // 32: fleetlog.events.v1.MessageSettled.settlement:type_name -> fleetlog.events.v1.Settlement
+	24, // 33: fleetlog.events.v1.SubscriptionsKept.subscriptions:type_name -> fleetlog.events.v1.Subscription
+	31, // 34: fleetlog.events.v1.AttestationSet.attestation:type_name -> fleetlog.events.v1.Attestation
+	32, // 35: fleetlog.events.v1.Attestation.symmetric_key:type_name -> fleetlog.events.v1.SealedKeys
+	33, // 36: fleetlog.events.v1.Attestation.x509:type_name -> fleetlog.events.v1.ClientCertificates
+	45, // 37: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
+	45, // 38: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
+	31, // 39: fleetlog.events.v1.DeviceState.attestation:type_name -> fleetlog.events.v1.Attestation
+	45, // 40: fleetlog.events.v1.DeviceState.provisioned_at:type_name -> google.protobuf.Timestamp
+	45, // 41: fleetlog.events.v1.DeviceState.reprovisioned_at:type_name -> google.protobuf.Timestamp
+	35, // 42: fleetlog.events.v1.DeviceState.self:type_name -> fleetlog.events.v1.Identity
+	35, // 43: fleetlog.events.v1.DeviceState.modules:type_name -> fleetlog.events.v1.Identity
+	36, // 44: fleetlog.events.v1.Identity.connection:type_name -> fleetlog.events.v1.Connection
+	37, // 45: fleetlog.events.v1.Identity.twin:type_name -> fleetlog.events.v1.Twin
+	39, // 46: fleetlog.events.v1.Identity.commands:type_name -> fleetlog.events.v1.Command
+	40, // 47: fleetlog.events.v1.Identity.messages:type_name -> fleetlog.events.v1.CloudMessage
+	45, // 48: fleetlog.events.v1.Connection.since:type_name -> google.protobuf.Timestamp
+	24, // 49: fleetlog.events.v1.Connection.subscriptions:type_name -> fleetlog.events.v1.Subscription
+	45, // 50: fleetlog.events.v1.Twin.desired_at:type_name -> google.protobuf.Timestamp
+	45, // 51: fleetlog.events.v1.Twin.reported_at:type_name -> google.protobuf.Timestamp
+	38, // 52: fleetlog.events.v1.Twin.desired_stamps:type_name -> fleetlog.events.v1.PropertyStamp
+	38, // 53: fleetlog.events.v1.Twin.reported_stamps:type_name -> fleetlog.events.v1.PropertyStamp
+	45, // 54: fleetlog.events.v1.PropertyStamp.at:type_name -> google.protobuf.Timestamp
+	45, // 55: fleetlog.events.v1.Command.connect_by:type_name -> google.protobuf.Timestamp
+	45, // 56: fleetlog.events.v1.Command.deadline:type_name -> google.protobuf.Timestamp
+	18, // 57: fleetlog.events.v1.CloudMessage.message:type_name -> fleetlog.events.v1.MessageEnqueued
+	45, // 58: fleetlog.events.v1.CloudMessage.enqueued_at:type_name -> google.protobuf.Timestamp
+	45, // 59: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
+	34, // 60: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
+	43, // 61: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
+	16, // 62: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
+	45, // 63: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
+	44, // 64: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
+	42, // 65: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
+	1,  // 66: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
+	67, // [67:67] is the sub-list for method output_type
+	67, // [67:67] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_events_v1_device_proto_init() }
@@ -3350,6 +3936,10 @@ func file_fleetlog_events_v1_device_proto_init() {
 		(*DeviceEvent_Registered)(nil),
 		(*DeviceEvent_Updated)(nil),
 		(*DeviceEvent_Deleted)(nil),
+		(*DeviceEvent_Provisioned)(nil),
+		(*DeviceEvent_Approved)(nil),
+		(*DeviceEvent_AttestationSet)(nil),
+		(*DeviceEvent_AttestationRemoved)(nil),
 		(*DeviceEvent_ModuleRegistered)(nil),
 		(*DeviceEvent_ModuleDeleted)(nil),
 		(*DeviceEvent_Connected)(nil),
@@ -3371,13 +3961,17 @@ func file_fleetlog_events_v1_device_proto_init() {
 	file_fleetlog_events_v1_device_proto_msgTypes[4].OneofWrappers = []any{}
 	file_fleetlog_events_v1_device_proto_msgTypes[10].OneofWrappers = []any{}
 	file_fleetlog_events_v1_device_proto_msgTypes[17].OneofWrappers = []any{}
+	file_fleetlog_events_v1_device_proto_msgTypes[29].OneofWrappers = []any{
+		(*Attestation_SymmetricKey)(nil),
+		(*Attestation_X509)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_events_v1_device_proto_rawDesc), len(file_fleetlog_events_v1_device_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   36,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
