@@ -9,7 +9,7 @@ SHELL := /bin/bash
 KAFKA ?= auto
 TEST_TIMEOUT ?= 15m
 # Packages where goroutines meet, tested again under the race detector.
-RACE_PACKAGES ?= ./ingest/... ./processors/... ./internal/eventlog/... ./internal/registry/... ./internal/engine/kafka/...
+RACE_PACKAGES ?= ./ingest/... ./processors/... ./internal/eventlog/... ./internal/registry/... ./internal/catalog/... ./internal/deviceauth/... ./internal/engine/kafka/...
 
 # --- tools: in .bin/, built anew when the version here changes ---------------
 

@@ -31,6 +31,13 @@ func (p *process) ok(method, path string, body any) map[string]any {
 	return content
 }
 
+// in is the same process for a subtest.
+func (p *process) in(t *testing.T) *process {
+	own := *p
+	own.t = t
+	return &own
+}
+
 // provision runs a device that has Azure's SDK.
 func (p *process) provision(config map[string]any) (registration map[string]any, out string, err error) {
 	p.t.Helper()
@@ -61,18 +68,21 @@ func (p *process) provision(config map[string]any) (registration map[string]any,
 func TestAzureNodeSDKProvisions(t *testing.T) {
 	p := startProcess(t, t.TempDir())
 	scope := p.ok(http.MethodGet, "/api/enrollmentGroups/SAS-IoT-Devices", nil)["idScope"]
-	groupKey := func(group string) []byte {
-		g := p.ok(http.MethodGet, "/api/enrollmentGroups/"+group, nil)
+	groupKey := func(t *testing.T, group string) []byte {
+		t.Helper()
+		g := p.in(t).ok(http.MethodGet, "/api/enrollmentGroups/"+group, nil)
 		encoded := g["attestation"].(map[string]any)["symmetricKey"].(map[string]any)["primaryKey"].(string)
 		key, err := base64.StdEncoding.DecodeString(encoded)
 		require.NoError(t, err)
 		return key
 	}
-	derived := func(group, id string) string {
-		return base64.StdEncoding.EncodeToString(sas.DeviceKey(groupKey(group), id))
+	derived := func(t *testing.T, group, id string) string {
+		t.Helper()
+		return base64.StdEncoding.EncodeToString(sas.DeviceKey(groupKey(t, group), id))
 	}
 	succeeds := func(t *testing.T, id string, config map[string]any) map[string]any {
 		t.Helper()
+		p := p.in(t)
 		config["idScope"], config["registrationId"] = scope, id
 		registration, out, err := p.provision(config)
 		require.NoError(t, err, out)
@@ -87,20 +97,22 @@ func TestAzureNodeSDKProvisions(t *testing.T) {
 
 	t.Run("key of the default group, a device nobody knows", func(t *testing.T) {
 		t.Parallel()
-		d := succeeds(t, "by-key", map[string]any{"key": derived("SAS-IoT-Devices", "by-key"), "modelId": "dtmi:contoso:Thermostat;2"})
+		d := succeeds(t, "by-key", map[string]any{"key": derived(t, "SAS-IoT-Devices", "by-key"), "modelId": "dtmi:contoso:Thermostat;2"})
 		require.Equal(t, "dtmi:contoso:Thermostat;2", d["template"])
 	})
 	t.Run("key of a group of its own, then the group is disabled", func(t *testing.T) {
 		t.Parallel()
+		p := p.in(t)
 		p.ok(http.MethodPut, "/api/enrollmentGroups/plant", map[string]any{"displayName": "Plant", "type": "iot", "attestation": map[string]any{"type": "symmetricKey"}})
-		succeeds(t, "by-plant", map[string]any{"key": derived("plant", "by-plant")})
+		succeeds(t, "by-plant", map[string]any{"key": derived(t, "plant", "by-plant")})
 		p.ok(http.MethodPatch, "/api/enrollmentGroups/plant", map[string]any{"enabled": false})
-		_, out, err := p.provision(map[string]any{"idScope": scope, "registrationId": "by-plant", "key": derived("plant", "by-plant")})
+		_, out, err := p.provision(map[string]any{"idScope": scope, "registrationId": "by-plant", "key": derived(t, "plant", "by-plant")})
 		require.Error(t, err, out)
 		require.Contains(t, out, "Not authorized")
 	})
 	t.Run("X.509 group, proven by a verification certificate", func(t *testing.T) {
 		t.Parallel()
+		p := p.in(t)
 		root := enginetest.Authority(t, "Plant root", nil)
 		p.ok(http.MethodPut, "/api/enrollmentGroups/x", map[string]any{"displayName": "X", "type": "iot", "attestation": map[string]any{
 			"type": "x509", "x509": map[string]any{"signingCertificates": map[string]any{"primary": map[string]any{"certificate": root.PEM()}}},
@@ -117,6 +129,7 @@ func TestAzureNodeSDKProvisions(t *testing.T) {
 	})
 	t.Run("certificate of the device's own, rolled", func(t *testing.T) {
 		t.Parallel()
+		p := p.in(t)
 		one, two := enginetest.Device(t, "by-leaf", nil), enginetest.Device(t, "by-leaf", nil)
 		p.ok(http.MethodPut, "/api/devices/by-leaf", map[string]any{})
 		p.ok(http.MethodPut, "/api/devices/by-leaf/attestation", map[string]any{"type": "x509", "x509": map[string]any{
@@ -124,15 +137,16 @@ func TestAzureNodeSDKProvisions(t *testing.T) {
 		}})
 		succeeds(t, "by-leaf", map[string]any{"cert": one.PEM(), "key": one.KeyPEM(t)})
 		succeeds(t, "by-leaf", map[string]any{"cert": two.PEM(), "key": two.KeyPEM(t)})
-		_, out, err := p.provision(map[string]any{"idScope": scope, "registrationId": "by-leaf", "key": derived("SAS-IoT-Devices", "by-leaf")})
+		_, out, err := p.provision(map[string]any{"idScope": scope, "registrationId": "by-leaf", "key": derived(t, "SAS-IoT-Devices", "by-leaf")})
 		require.Error(t, err, "the device's own attestation goes before the group's: %s", out)
 	})
 	t.Run("waits for approval, is approved, is blocked", func(t *testing.T) {
 		t.Parallel()
+		p := p.in(t)
 		p.ok(http.MethodPut, "/api/enrollmentGroups/careful", map[string]any{
 			"displayName": "Careful", "type": "iot", "autoApprove": false, "attestation": map[string]any{"type": "symmetricKey"},
 		})
-		config := map[string]any{"idScope": scope, "registrationId": "waits", "key": derived("careful", "waits")}
+		config := map[string]any{"idScope": scope, "registrationId": "waits", "key": derived(t, "careful", "waits")}
 		_, out, err := p.provision(config)
 		require.Error(t, err, out)
 		require.Contains(t, out, "400209")
@@ -147,6 +161,7 @@ func TestAzureNodeSDKProvisions(t *testing.T) {
 	})
 	t.Run("wrong key", func(t *testing.T) {
 		t.Parallel()
+		p := p.in(t)
 		_, out, err := p.provision(map[string]any{"idScope": scope, "registrationId": "stranger", "key": "d3Jvbmcga2V5"})
 		require.Error(t, err)
 		require.Contains(t, out, "Not authorized", out)

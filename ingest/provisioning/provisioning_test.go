@@ -29,11 +29,14 @@ import (
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 const tenant = "default"
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // service is DPS on a real log, over HTTPS.
 type service struct {

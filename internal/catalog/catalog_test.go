@@ -15,11 +15,14 @@ import (
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 const tenant = "default"
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func openLog(t *testing.T) *eventlog.Log {
 	t.Helper()
@@ -58,9 +61,9 @@ func remove(id string, p *eventsv1.Precondition) *eventsv1.CatalogEvent {
 	}
 }
 
-func at(version uint64) *eventsv1.Precondition  { return &eventsv1.Precondition{Version: &version} }
-func exists(yes bool) *eventsv1.Precondition    { return &eventsv1.Precondition{Exists: &yes} }
-func name(r *catalog.Resource) string           { return r.Body.(*eventsv1.EnrollmentGroup).GetDisplayName() }
+func at(version uint64) *eventsv1.Precondition { return &eventsv1.Precondition{Version: &version} }
+func exists(yes bool) *eventsv1.Precondition   { return &eventsv1.Precondition{Exists: &yes} }
+func name(r *catalog.Resource) string          { return r.Body.(*eventsv1.EnrollmentGroup).GetDisplayName() }
 
 func reason(err error) eventsv1.RejectionReason {
 	var rejected *catalog.RejectedError

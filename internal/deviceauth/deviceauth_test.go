@@ -17,10 +17,13 @@ import (
 	"github.com/fleetlog/fleetlog/internal/sas"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 const tenant, host = "default", "gateway.test"
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // place is a node's views on a real log.
 type place struct {
