@@ -43,7 +43,7 @@ func startCluster(t *testing.T, log enginetest.Log) *cluster {
 }
 
 func (c *cluster) startGateway(dir string) *process {
-	return c.start("ingest", dir, []string{"--ops-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0", "--mqtts-addr", "127.0.0.1:0"})
+	return c.start("ingest", dir, []string{"--ops-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0", "--mqtts-addr", "127.0.0.1:0", "--https-addr", "127.0.0.1:0"})
 }
 
 func (c *cluster) start(role, dir string, more ...[]string) *process {

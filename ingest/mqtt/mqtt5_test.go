@@ -70,6 +70,8 @@ func (c *client) next5() packets.Packet {
 	switch pk.FixedHeader.Type {
 	case packets.Connack:
 		require.NoError(c.tb, pk.ConnackDecode(body))
+	case packets.Publish:
+		require.NoError(c.tb, pk.PublishDecode(body))
 	case packets.Puback:
 		require.NoError(c.tb, pk.PubackDecode(body))
 	case packets.Suback:
