@@ -40,7 +40,7 @@ func (n *node) newDeviceDoors(ctx context.Context, p *platform, have *parts) (*d
 	return &deviceDoors{
 		node: n, secure: have.secure, bridges: bridges,
 		gateway: mqtt.New(have.log, have.devices, gate, have.metrics, mqtt.Config{
-			MaxConnections: n.MaxConnections, Inflight: n.Inflight, Node: have.id, Registrar: registrar, HubName: n.HubName, Logger: p.logger,
+			MaxConnections: n.MaxConnections, Inflight: n.Inflight, Rates: mqtt.Rates{Device: n.DeviceRate, Tenant: n.TenantRate, Connects: n.ConnectRate}, Node: have.id, Registrar: registrar, HubName: n.HubName, Logger: p.logger,
 		}),
 		web: https.New(https.Deps{
 			Log: have.log, Registry: have.devices, Keys: have.keys, Gate: gate, Files: uploads,

@@ -37,15 +37,18 @@ type clickHouseFlags struct {
 
 // deviceFlags are of the device gateway.
 type deviceFlags struct {
-	MQTTAddr       string `name:"mqtt-addr" help:"MQTT without TLS; loopback only, empty for none." default:"127.0.0.1:1883" placeholder:"ADDR"`
-	MQTTSAddr      string `name:"mqtts-addr" help:"MQTT over TLS." default:"127.0.0.1:8883" placeholder:"ADDR"`
-	HTTPSAddr      string `name:"https-addr" help:"HTTPS and MQTT over WebSocket for devices; Azure's SDKs assume port 443." default:"127.0.0.1:8443" placeholder:"ADDR"`
-	HubName        string `help:"Host name that devices are told to connect to once they are provisioned; the one they used when empty." placeholder:"NAME"`
-	MaxConnections int64  `help:"Device connections at one time." default:"100000"`
-	Inflight       int64  `help:"Messages of one device that may wait for the log." default:"256"`
-	Files          string `help:"Where devices' uploads go: file:///directory, s3://bucket?region=… or azblob://container; <data-dir>/files when empty." placeholder:"URL"`
-	MaxFileBytes   int64  `help:"Largest file a device may upload." default:"104857600"`
-	BridgeConfig   string `help:"YAML file with MQTT brokers to take telemetry from; deploy/bridges.yaml is an example." type:"existingfile" placeholder:"FILE"`
+	MQTTAddr       string  `name:"mqtt-addr" help:"MQTT without TLS; loopback only, empty for none." default:"127.0.0.1:1883" placeholder:"ADDR"`
+	MQTTSAddr      string  `name:"mqtts-addr" help:"MQTT over TLS." default:"127.0.0.1:8883" placeholder:"ADDR"`
+	HTTPSAddr      string  `name:"https-addr" help:"HTTPS and MQTT over WebSocket for devices; Azure's SDKs assume port 443." default:"127.0.0.1:8443" placeholder:"ADDR"`
+	HubName        string  `help:"Host name that devices are told to connect to once they are provisioned; the one they used when empty." placeholder:"NAME"`
+	MaxConnections int64   `help:"Device connections at one time." default:"100000"`
+	Inflight       int64   `help:"Messages of one device that may wait for the log." default:"256"`
+	DeviceRate     float64 `help:"Messages/s of one device connection, 5 seconds' worth at once; 0 for no bound." default:"0"`
+	TenantRate     float64 `help:"Messages/s of all of a tenant's devices on this node; 0 for no bound." default:"0"`
+	ConnectRate    float64 `help:"Device connections/s this node takes; more wait. 0 for no bound." default:"5000"`
+	Files          string  `help:"Where devices' uploads go: file:///directory, s3://bucket?region=… or azblob://container; <data-dir>/files when empty." placeholder:"URL"`
+	MaxFileBytes   int64   `help:"Largest file a device may upload." default:"104857600"`
+	BridgeConfig   string  `help:"YAML file with MQTT brokers to take telemetry from; deploy/bridges.yaml is an example." type:"existingfile" placeholder:"FILE"`
 }
 
 // apiFlags are of the API.

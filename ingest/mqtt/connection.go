@@ -44,6 +44,8 @@ type connection struct {
 	sessionExpiry  time.Duration // how long its session outlives the connection
 	greeted        atomic.Bool   // its CONNACK is queued
 	aliases        []string      // topics by alias, nil until the first
+	pace           *pace         // nil: no bounds
+	begun          time.Time     // when the packet that is not whole yet was first waited for
 
 	session session
 	will    *will
@@ -75,6 +77,7 @@ func (c *connection) serve(ctx context.Context) error {
 		return c.serveRegistrant(ctx)
 	}
 	c.gateway.admit(c)
+	c.pace = c.gateway.newPace(c.tenant)
 	c.resume()
 	c.out.send(c.connack()...)
 	c.greeted.Store(true)
@@ -85,6 +88,7 @@ func (c *connection) serve(ctx context.Context) error {
 		if err != nil {
 			return c.readError(err)
 		}
+		c.begun = time.Time{}
 		if fresh {
 			c.arrived = now()
 		}
@@ -159,6 +163,11 @@ func (c *connection) takeMessage(ctx context.Context, pk *packets.Packet) error 
 	if len(pk.Payload) > maxPayloadBytes {
 		return endTooLarge
 	}
+	if c.pace != nil {
+		if err := c.within(ctx, pk.FixedHeader.Qos); err != nil {
+			return err
+		}
+	}
 	return c.publish(ctx, pk.TopicName, pk.Payload, pk.PacketID, pk.FixedHeader.Qos)
 }
 
@@ -173,6 +182,15 @@ func (c *connection) beforeWait() error {
 		return why
 	}
 	deadline := c.expires
+	if c.reader.buffered() {
+		begun, err := c.partial()
+		if err != nil {
+			return err
+		}
+		if c.keepAlive == 0 && (deadline.IsZero() || begun.Add(packetTime).Before(deadline)) {
+			deadline = begun.Add(packetTime)
+		}
+	}
 	if c.keepAlive > 0 {
 		if silent := now().Add(c.keepAlive + c.keepAlive/2); deadline.IsZero() || silent.Before(deadline) {
 			deadline = silent
@@ -193,6 +211,21 @@ func (c *connection) beforeWait() error {
 	return nil
 }
 
+// packetTime bounds how long a device may take for one packet: a buffer is held for
+// it meanwhile.
+const packetTime = time.Minute
+
+// partial says since when a packet is under way.
+func (c *connection) partial() (time.Time, error) {
+	if c.begun.IsZero() {
+		c.begun = now()
+	}
+	if now().Sub(c.begun) > packetTime {
+		return c.begun, endSlowSender
+	}
+	return c.begun, nil
+}
+
 // readError says why reading ended.
 func (c *connection) readError(err error) error {
 	if why := c.dropped.Load(); why != nil {
@@ -202,6 +235,9 @@ func (c *connection) readError(err error) error {
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		if !c.expires.IsZero() && !now().Before(c.expires) {
 			return endTokenExpired
+		}
+		if c.keepAlive == 0 && !c.begun.IsZero() {
+			return endSlowSender
 		}
 		return endSilent
 	}

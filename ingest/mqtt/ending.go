@@ -56,6 +56,7 @@ var (
 	endShutdown     = &ending{reason: "shutdown", expected: true, graceful: true, code: 0x8B}
 	endTakenOver    = &ending{reason: "taken_over", advice: "another connection with the same device id came; give each device its own id", code: 0x8E}
 	endSilent       = &ending{reason: "keep_alive_timeout", advice: "the device sent nothing for 1.5 times its keep-alive", code: 0x8D}
+	endSlowSender   = &ending{reason: "slow_sender", advice: "a packet was begun and not ended within a minute", code: 0x99}
 	endTokenExpired = &ending{reason: "token_expired", advice: "the SAS token's or certificate's time is over, or has not come; reconnect with a new one", refusal: refusedAuth, code: 0xA0}
 	endBlocked      = &ending{reason: "device_blocked", advice: "the device is disabled or deleted; enable it with PATCH /api/devices/{id} {\"enabled\":true}", refusal: refusedAuth, code: 0x98}
 	endWaiting      = &ending{reason: "waiting_for_approval", advice: "the device registered itself and waits; approve it with POST /api/devices/{id}/approve", refusal: refusedAuth, code: 0x87}
@@ -67,6 +68,7 @@ var (
 	endRestless     = &ending{reason: "restless_subscriptions", advice: "wait for SUBACK and UNSUBACK before changing subscriptions again", code: 0x96}
 	endMalformed    = &ending{reason: "malformed_packet", advice: "the bytes are not MQTT", code: 0x81}
 	endTooLarge     = &ending{reason: "packet_too_large", advice: "a message has at most 256 KiB", code: 0x95, puback: 0x97}
+	endThrottled    = &ending{reason: "throttled", advice: "the device or its tenant sends more than it may; send it again later", code: 0x97, puback: 0x97}
 	endQoS2         = &ending{reason: "qos_2", advice: "publish with QoS 0 or 1", code: 0x9B}
 	endForeignTopic = &ending{reason: "foreign_topic", advice: "publish to devices/{deviceId}/messages/events/{property-bag}, for another device only as its gateway", code: 0x90, puback: 0x90}
 	endBadBag       = &ending{reason: "bad_property_bag", advice: "write the topic's property bag as percent-encoded key=value pairs joined by &", code: 0x90, puback: 0x90}

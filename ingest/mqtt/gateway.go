@@ -32,6 +32,7 @@ type Config struct {
 	// Inflight is how many messages of one connection may wait for the log; 256
 	// when zero. Beyond it the socket is not read.
 	Inflight int64
+	Rates    Rates
 	// Node is this gateway's name among those of one log: stable over restarts and
 	// unlike any other's.
 	Node string
@@ -55,6 +56,7 @@ type Gateway struct {
 	metrics  *metrics
 	places   *semaphore.Weighted
 	warnings *rate.Limiter
+	connects *rate.Limiter // nil: no bound
 	pendings sync.Pool
 	flushers *flushers
 	courier  *courier
@@ -63,6 +65,7 @@ type Gateway struct {
 	mu         sync.Mutex
 	open       map[*connection]struct{} // all, strangers included
 	byIdentity map[identity]*connection // each device's or module's one
+	tenants    map[string]*rate.Limiter // what a tenant's connections share, by tenant
 	closed     bool
 }
 
@@ -82,9 +85,11 @@ func New(log *eventlog.Log, devices *registry.Registry, gate *deviceauth.Gate, r
 		logger: cfg.Logger, metrics: newMetrics(reg),
 		places:   semaphore.NewWeighted(cfg.MaxConnections),
 		warnings: rate.NewLimiter(10, 50),
+		connects: limiter(cfg.Rates.Connects),
 		pendings: sync.Pool{New: newPending},
 		flushers: newFlushers(), courier: newCourier(),
 		open:       map[*connection]struct{}{},
+		tenants:    map[string]*rate.Limiter{},
 		byIdentity: map[identity]*connection{},
 	}
 	devices.OnChange(g.deviceChanged)
@@ -132,6 +137,9 @@ func (g *Gateway) accept(ctx, appending context.Context, listener net.Listener, 
 	patience := backoff.NewExponentialBackOff()
 	patience.MaxInterval = time.Second
 	for {
+		if g.connects != nil {
+			_ = g.connects.Wait(ctx) // fails only when ctx ends, and then Accept does
+		}
 		conn, err := listener.Accept()
 		switch {
 		case ctx.Err() != nil:

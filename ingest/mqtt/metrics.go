@@ -11,6 +11,7 @@ type metrics struct {
 	refused              *prometheus.CounterVec
 	refusedSubscriptions prometheus.Counter
 	delivered            *prometheus.CounterVec
+	slowed               prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -23,7 +24,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		refused:              prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fleetlog_mqtt_messages_refused_total", Help: "Messages refused with an MQTT 5 reason code while the connection went on, by reason."}, []string{"reason"}),
 		refusedSubscriptions: prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetlog_mqtt_subscriptions_refused_total", Help: "Topic filters refused."}),
 		delivered:            prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fleetlog_mqtt_deliveries_total", Help: "Desired property changes, commands and messages sent to devices, by kind."}, []string{"kind"}),
+		slowed:               prometheus.NewCounter(prometheus.CounterOpts{Name: "fleetlog_mqtt_messages_slowed_total", Help: "Messages that waited because their device or tenant sends more than it may."}),
 	}
-	reg.MustRegister(m.connections, m.accepted, m.ended, m.messages, m.appendErrors, m.refused, m.refusedSubscriptions, m.delivered)
+	reg.MustRegister(m.slowed, m.connections, m.accepted, m.ended, m.messages, m.appendErrors, m.refused, m.refusedSubscriptions, m.delivered)
 	return m
 }
