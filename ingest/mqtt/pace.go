@@ -127,10 +127,11 @@ func (c *connection) within(ctx context.Context, qos byte) error {
 		return nil
 	}
 	c.gateway.metrics.slowed.Inc()
-	for until := time.Now().Add(wait); ; {
+	// What drops the connection meanwhile is seen at the next read.
+	for until := time.Now().Add(wait); c.dropped.Load() == nil; {
 		left := time.Until(until)
-		if why := c.dropped.Load(); why != nil || left <= 0 {
-			return nil // what dropped it is seen at the next read
+		if left <= 0 {
+			return nil
 		}
 		timer := time.NewTimer(min(left, time.Second))
 		select {
@@ -140,4 +141,5 @@ func (c *connection) within(ctx context.Context, qos byte) error {
 			return endShutdown
 		}
 	}
+	return nil
 }
