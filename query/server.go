@@ -73,6 +73,7 @@ func NewServer(deps Deps) *Server {
 	apiv1.RegisterPropertyServiceServer(s.grpc, &propertyService{identities: shared})
 	apiv1.RegisterCommandServiceServer(s.grpc, &commandService{identities: shared})
 	apiv1.RegisterMessageServiceServer(s.grpc, &messageService{identities: shared})
+	apiv1.RegisterParentServiceServer(s.grpc, &parentService{identities: shared})
 	apiv1.RegisterModuleServiceServer(s.grpc, &moduleService{identities: shared, keys: deps.Keys})
 	apiv1.RegisterTelemetryServiceServer(s.grpc, &telemetryService{registry: deps.Registry, db: deps.ClickHouse})
 	healthv1.RegisterHealthServer(s.grpc, s.health)

@@ -166,6 +166,7 @@ func FuzzOperation(f *testing.F) {
 
 func FuzzUserName(f *testing.F) {
 	f.Add("h/d/?api-version=2021-04-12&model-id=dtmi%3Aa%3Bb")
+	f.Add("h/d/?api-version=2021-04-12&model-id=dtmi:a;1")
 	f.Add("h/d/m/api-version=2021-04-12")
 	f.Add("h/d/$edgeHub/?api-version=")
 	f.Fuzz(func(t *testing.T, name string) {

@@ -43,7 +43,7 @@ func parseRegistrant(name string) (idScope, registrationID string, ok bool) {
 		return "", "", false
 	}
 	query := strings.TrimPrefix(parts[3], "?")
-	if _, err := url.ParseQuery(query); err != nil || !strings.HasPrefix(query, "api-version=") {
+	if _, err := url.ParseQuery(withoutSemicolons(query)); err != nil || !strings.HasPrefix(query, "api-version=") {
 		return "", "", false
 	}
 	return parts[0], parts[2], true

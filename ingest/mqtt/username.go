@@ -22,7 +22,7 @@ func parseUserName(name string) (userName, error) {
 	if !strings.HasPrefix(query, "api-version=") {
 		return userName{}, endUserName
 	}
-	parameters, err := url.ParseQuery(query)
+	parameters, err := url.ParseQuery(withoutSemicolons(query))
 	if err != nil {
 		return userName{}, endUserName
 	}
@@ -47,6 +47,10 @@ func parseUserName(name string) (userName, error) {
 	}
 	return u, nil
 }
+
+// withoutSemicolons escapes those that Azure's SDK for Node leaves in a model id;
+// Go takes them for separators of another time and refuses them.
+func withoutSemicolons(query string) string { return strings.ReplaceAll(query, ";", "%3B") }
 
 // clientID is what the CONNECT's client id must be.
 func (u userName) clientID() string { return registrationID(u.device, u.module) }

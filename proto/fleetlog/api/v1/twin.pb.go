@@ -1159,6 +1159,195 @@ func (x *ModuleCredentials) GetSecondaryKey() string {
 	return ""
 }
 
+// DeviceParent is the gateway a device is attached to.
+type DeviceParent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the gateway, a device too.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceParent) Reset() {
+	*x = DeviceParent{}
+	mi := &file_fleetlog_api_v1_twin_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceParent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceParent) ProtoMessage() {}
+
+func (x *DeviceParent) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_api_v1_twin_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceParent.ProtoReflect.Descriptor instead.
+func (*DeviceParent) Descriptor() ([]byte, []int) {
+	return file_fleetlog_api_v1_twin_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *DeviceParent) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// GetParentRequest names a device.
+type GetParentRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId      string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetParentRequest) Reset() {
+	*x = GetParentRequest{}
+	mi := &file_fleetlog_api_v1_twin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetParentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetParentRequest) ProtoMessage() {}
+
+func (x *GetParentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_api_v1_twin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetParentRequest.ProtoReflect.Descriptor instead.
+func (*GetParentRequest) Descriptor() ([]byte, []int) {
+	return file_fleetlog_api_v1_twin_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *GetParentRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+// PutParentRequest names a device and its gateway.
+type PutParentRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId      string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	Parent        *DeviceParent          `protobuf:"bytes,2,opt,name=parent,proto3" json:"parent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutParentRequest) Reset() {
+	*x = PutParentRequest{}
+	mi := &file_fleetlog_api_v1_twin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutParentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutParentRequest) ProtoMessage() {}
+
+func (x *PutParentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_api_v1_twin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutParentRequest.ProtoReflect.Descriptor instead.
+func (*PutParentRequest) Descriptor() ([]byte, []int) {
+	return file_fleetlog_api_v1_twin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PutParentRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *PutParentRequest) GetParent() *DeviceParent {
+	if x != nil {
+		return x.Parent
+	}
+	return nil
+}
+
+// DeleteParentRequest names a device.
+type DeleteParentRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId      string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteParentRequest) Reset() {
+	*x = DeleteParentRequest{}
+	mi := &file_fleetlog_api_v1_twin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteParentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteParentRequest) ProtoMessage() {}
+
+func (x *DeleteParentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_api_v1_twin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteParentRequest.ProtoReflect.Descriptor instead.
+func (*DeleteParentRequest) Descriptor() ([]byte, []int) {
+	return file_fleetlog_api_v1_twin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *DeleteParentRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
 var File_fleetlog_api_v1_twin_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_twin_proto_rawDesc = "" +
@@ -1252,7 +1441,16 @@ const file_fleetlog_api_v1_twin_proto_rawDesc = "" +
 	"\x11ModuleCredentials\x12\x1f\n" +
 	"\vprimary_key\x18\x01 \x01(\tR\n" +
 	"primaryKey\x12#\n" +
-	"\rsecondary_key\x18\x02 \x01(\tR\fsecondaryKey2\xd1\b\n" +
+	"\rsecondary_key\x18\x02 \x01(\tR\fsecondaryKey\"\x1e\n" +
+	"\fDeviceParent\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"/\n" +
+	"\x10GetParentRequest\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\"f\n" +
+	"\x10PutParentRequest\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x125\n" +
+	"\x06parent\x18\x02 \x01(\v2\x1d.fleetlog.api.v1.DeviceParentR\x06parent\"2\n" +
+	"\x13DeleteParentRequest\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId2\xd1\b\n" +
 	"\x0fPropertyService\x12\xc3\x02\n" +
 	"\rGetProperties\x12%.fleetlog.api.v1.GetPropertiesRequest\x1a\x17.google.protobuf.Struct\"\xf1\x01\x82\xd3\xe4\x93\x02\xea\x01Z<\x12:/api/devices/{device_id}/components/{component}/propertiesZ6\x124/api/devices/{device_id}/modules/{module}/propertiesZM\x12K/api/devices/{device_id}/modules/{module}/components/{component}/properties\x12#/api/devices/{device_id}/properties\x12\xfb\x02\n" +
 	"\x11ReplaceProperties\x12).fleetlog.api.v1.ReplacePropertiesRequest\x1a\x17.google.protobuf.Struct\"\xa1\x02\x82\xd3\xe4\x93\x02\x9a\x02:\n" +
@@ -1276,7 +1474,11 @@ const file_fleetlog_api_v1_twin_proto_rawDesc = "" +
 	"\vListModules\x12#.fleetlog.api.v1.ListModulesRequest\x1a$.fleetlog.api.v1.ListModulesResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /api/devices/{device_id}/modules\x12\x80\x01\n" +
 	"\tPutModule\x12!.fleetlog.api.v1.PutModuleRequest\x1a\x1d.fleetlog.api.v1.DeviceModule\"1\x82\xd3\xe4\x93\x02+\x1a)/api/devices/{device_id}/modules/{module}\x12\x7f\n" +
 	"\fDeleteModule\x12$.fleetlog.api.v1.DeleteModuleRequest\x1a\x16.google.protobuf.Empty\"1\x82\xd3\xe4\x93\x02+*)/api/devices/{device_id}/modules/{module}\x12\xa7\x01\n" +
-	"\x14GetModuleCredentials\x12,.fleetlog.api.v1.GetModuleCredentialsRequest\x1a\".fleetlog.api.v1.ModuleCredentials\"=\x82\xd3\xe4\x93\x027\x125/api/devices/{device_id}/modules/{module}/credentialsB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
+	"\x14GetModuleCredentials\x12,.fleetlog.api.v1.GetModuleCredentialsRequest\x1a\".fleetlog.api.v1.ModuleCredentials\"=\x82\xd3\xe4\x93\x027\x125/api/devices/{device_id}/modules/{module}/credentials2\xfe\x02\n" +
+	"\rParentService\x12v\n" +
+	"\tGetParent\x12!.fleetlog.api.v1.GetParentRequest\x1a\x1d.fleetlog.api.v1.DeviceParent\"'\x82\xd3\xe4\x93\x02!\x12\x1f/api/devices/{device_id}/parent\x12~\n" +
+	"\tPutParent\x12!.fleetlog.api.v1.PutParentRequest\x1a\x1d.fleetlog.api.v1.DeviceParent\"/\x82\xd3\xe4\x93\x02):\x06parent\x1a\x1f/api/devices/{device_id}/parent\x12u\n" +
+	"\fDeleteParent\x12$.fleetlog.api.v1.DeleteParentRequest\x1a\x16.google.protobuf.Empty\"'\x82\xd3\xe4\x93\x02!*\x1f/api/devices/{device_id}/parentB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
 
 var (
 	file_fleetlog_api_v1_twin_proto_rawDescOnce sync.Once
@@ -1290,7 +1492,7 @@ func file_fleetlog_api_v1_twin_proto_rawDescGZIP() []byte {
 	return file_fleetlog_api_v1_twin_proto_rawDescData
 }
 
-var file_fleetlog_api_v1_twin_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_fleetlog_api_v1_twin_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_fleetlog_api_v1_twin_proto_goTypes = []any{
 	(*GetPropertiesRequest)(nil),        // 0: fleetlog.api.v1.GetPropertiesRequest
 	(*ReplacePropertiesRequest)(nil),    // 1: fleetlog.api.v1.ReplacePropertiesRequest
@@ -1310,52 +1512,63 @@ var file_fleetlog_api_v1_twin_proto_goTypes = []any{
 	(*GetModuleCredentialsRequest)(nil), // 15: fleetlog.api.v1.GetModuleCredentialsRequest
 	(*DeviceModule)(nil),                // 16: fleetlog.api.v1.DeviceModule
 	(*ModuleCredentials)(nil),           // 17: fleetlog.api.v1.ModuleCredentials
-	nil,                                 // 18: fleetlog.api.v1.CloudToDeviceMessage.PropertiesEntry
-	(*structpb.Struct)(nil),             // 19: google.protobuf.Struct
-	(*structpb.Value)(nil),              // 20: google.protobuf.Value
-	(*timestamppb.Timestamp)(nil),       // 21: google.protobuf.Timestamp
-	(*emptypb.Empty)(nil),               // 22: google.protobuf.Empty
+	(*DeviceParent)(nil),                // 18: fleetlog.api.v1.DeviceParent
+	(*GetParentRequest)(nil),            // 19: fleetlog.api.v1.GetParentRequest
+	(*PutParentRequest)(nil),            // 20: fleetlog.api.v1.PutParentRequest
+	(*DeleteParentRequest)(nil),         // 21: fleetlog.api.v1.DeleteParentRequest
+	nil,                                 // 22: fleetlog.api.v1.CloudToDeviceMessage.PropertiesEntry
+	(*structpb.Struct)(nil),             // 23: google.protobuf.Struct
+	(*structpb.Value)(nil),              // 24: google.protobuf.Value
+	(*timestamppb.Timestamp)(nil),       // 25: google.protobuf.Timestamp
+	(*emptypb.Empty)(nil),               // 26: google.protobuf.Empty
 }
 var file_fleetlog_api_v1_twin_proto_depIdxs = []int32{
-	19, // 0: fleetlog.api.v1.ReplacePropertiesRequest.properties:type_name -> google.protobuf.Struct
-	19, // 1: fleetlog.api.v1.UpdatePropertiesRequest.properties:type_name -> google.protobuf.Struct
+	23, // 0: fleetlog.api.v1.ReplacePropertiesRequest.properties:type_name -> google.protobuf.Struct
+	23, // 1: fleetlog.api.v1.UpdatePropertiesRequest.properties:type_name -> google.protobuf.Struct
 	4,  // 2: fleetlog.api.v1.RunCommandRequest.command:type_name -> fleetlog.api.v1.DeviceCommand
-	20, // 3: fleetlog.api.v1.DeviceCommand.request:type_name -> google.protobuf.Value
-	20, // 4: fleetlog.api.v1.DeviceCommand.response:type_name -> google.protobuf.Value
+	24, // 3: fleetlog.api.v1.DeviceCommand.request:type_name -> google.protobuf.Value
+	24, // 4: fleetlog.api.v1.DeviceCommand.response:type_name -> google.protobuf.Value
 	6,  // 5: fleetlog.api.v1.EnqueueMessageRequest.message:type_name -> fleetlog.api.v1.CloudToDeviceMessage
-	20, // 6: fleetlog.api.v1.CloudToDeviceMessage.payload:type_name -> google.protobuf.Value
-	18, // 7: fleetlog.api.v1.CloudToDeviceMessage.properties:type_name -> fleetlog.api.v1.CloudToDeviceMessage.PropertiesEntry
-	21, // 8: fleetlog.api.v1.CloudToDeviceMessage.expires:type_name -> google.protobuf.Timestamp
-	21, // 9: fleetlog.api.v1.CloudToDeviceMessage.enqueued:type_name -> google.protobuf.Timestamp
+	24, // 6: fleetlog.api.v1.CloudToDeviceMessage.payload:type_name -> google.protobuf.Value
+	22, // 7: fleetlog.api.v1.CloudToDeviceMessage.properties:type_name -> fleetlog.api.v1.CloudToDeviceMessage.PropertiesEntry
+	25, // 8: fleetlog.api.v1.CloudToDeviceMessage.expires:type_name -> google.protobuf.Timestamp
+	25, // 9: fleetlog.api.v1.CloudToDeviceMessage.enqueued:type_name -> google.protobuf.Timestamp
 	6,  // 10: fleetlog.api.v1.ListMessagesResponse.value:type_name -> fleetlog.api.v1.CloudToDeviceMessage
 	16, // 11: fleetlog.api.v1.ListModulesResponse.value:type_name -> fleetlog.api.v1.DeviceModule
-	0,  // 12: fleetlog.api.v1.PropertyService.GetProperties:input_type -> fleetlog.api.v1.GetPropertiesRequest
-	1,  // 13: fleetlog.api.v1.PropertyService.ReplaceProperties:input_type -> fleetlog.api.v1.ReplacePropertiesRequest
-	2,  // 14: fleetlog.api.v1.PropertyService.UpdateProperties:input_type -> fleetlog.api.v1.UpdatePropertiesRequest
-	3,  // 15: fleetlog.api.v1.CommandService.RunCommand:input_type -> fleetlog.api.v1.RunCommandRequest
-	5,  // 16: fleetlog.api.v1.MessageService.EnqueueMessage:input_type -> fleetlog.api.v1.EnqueueMessageRequest
-	7,  // 17: fleetlog.api.v1.MessageService.ListMessages:input_type -> fleetlog.api.v1.ListMessagesRequest
-	9,  // 18: fleetlog.api.v1.MessageService.PurgeMessages:input_type -> fleetlog.api.v1.PurgeMessagesRequest
-	11, // 19: fleetlog.api.v1.ModuleService.ListModules:input_type -> fleetlog.api.v1.ListModulesRequest
-	13, // 20: fleetlog.api.v1.ModuleService.PutModule:input_type -> fleetlog.api.v1.PutModuleRequest
-	14, // 21: fleetlog.api.v1.ModuleService.DeleteModule:input_type -> fleetlog.api.v1.DeleteModuleRequest
-	15, // 22: fleetlog.api.v1.ModuleService.GetModuleCredentials:input_type -> fleetlog.api.v1.GetModuleCredentialsRequest
-	19, // 23: fleetlog.api.v1.PropertyService.GetProperties:output_type -> google.protobuf.Struct
-	19, // 24: fleetlog.api.v1.PropertyService.ReplaceProperties:output_type -> google.protobuf.Struct
-	19, // 25: fleetlog.api.v1.PropertyService.UpdateProperties:output_type -> google.protobuf.Struct
-	4,  // 26: fleetlog.api.v1.CommandService.RunCommand:output_type -> fleetlog.api.v1.DeviceCommand
-	6,  // 27: fleetlog.api.v1.MessageService.EnqueueMessage:output_type -> fleetlog.api.v1.CloudToDeviceMessage
-	8,  // 28: fleetlog.api.v1.MessageService.ListMessages:output_type -> fleetlog.api.v1.ListMessagesResponse
-	10, // 29: fleetlog.api.v1.MessageService.PurgeMessages:output_type -> fleetlog.api.v1.PurgeMessagesResponse
-	12, // 30: fleetlog.api.v1.ModuleService.ListModules:output_type -> fleetlog.api.v1.ListModulesResponse
-	16, // 31: fleetlog.api.v1.ModuleService.PutModule:output_type -> fleetlog.api.v1.DeviceModule
-	22, // 32: fleetlog.api.v1.ModuleService.DeleteModule:output_type -> google.protobuf.Empty
-	17, // 33: fleetlog.api.v1.ModuleService.GetModuleCredentials:output_type -> fleetlog.api.v1.ModuleCredentials
-	23, // [23:34] is the sub-list for method output_type
-	12, // [12:23] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	18, // 12: fleetlog.api.v1.PutParentRequest.parent:type_name -> fleetlog.api.v1.DeviceParent
+	0,  // 13: fleetlog.api.v1.PropertyService.GetProperties:input_type -> fleetlog.api.v1.GetPropertiesRequest
+	1,  // 14: fleetlog.api.v1.PropertyService.ReplaceProperties:input_type -> fleetlog.api.v1.ReplacePropertiesRequest
+	2,  // 15: fleetlog.api.v1.PropertyService.UpdateProperties:input_type -> fleetlog.api.v1.UpdatePropertiesRequest
+	3,  // 16: fleetlog.api.v1.CommandService.RunCommand:input_type -> fleetlog.api.v1.RunCommandRequest
+	5,  // 17: fleetlog.api.v1.MessageService.EnqueueMessage:input_type -> fleetlog.api.v1.EnqueueMessageRequest
+	7,  // 18: fleetlog.api.v1.MessageService.ListMessages:input_type -> fleetlog.api.v1.ListMessagesRequest
+	9,  // 19: fleetlog.api.v1.MessageService.PurgeMessages:input_type -> fleetlog.api.v1.PurgeMessagesRequest
+	11, // 20: fleetlog.api.v1.ModuleService.ListModules:input_type -> fleetlog.api.v1.ListModulesRequest
+	13, // 21: fleetlog.api.v1.ModuleService.PutModule:input_type -> fleetlog.api.v1.PutModuleRequest
+	14, // 22: fleetlog.api.v1.ModuleService.DeleteModule:input_type -> fleetlog.api.v1.DeleteModuleRequest
+	15, // 23: fleetlog.api.v1.ModuleService.GetModuleCredentials:input_type -> fleetlog.api.v1.GetModuleCredentialsRequest
+	19, // 24: fleetlog.api.v1.ParentService.GetParent:input_type -> fleetlog.api.v1.GetParentRequest
+	20, // 25: fleetlog.api.v1.ParentService.PutParent:input_type -> fleetlog.api.v1.PutParentRequest
+	21, // 26: fleetlog.api.v1.ParentService.DeleteParent:input_type -> fleetlog.api.v1.DeleteParentRequest
+	23, // 27: fleetlog.api.v1.PropertyService.GetProperties:output_type -> google.protobuf.Struct
+	23, // 28: fleetlog.api.v1.PropertyService.ReplaceProperties:output_type -> google.protobuf.Struct
+	23, // 29: fleetlog.api.v1.PropertyService.UpdateProperties:output_type -> google.protobuf.Struct
+	4,  // 30: fleetlog.api.v1.CommandService.RunCommand:output_type -> fleetlog.api.v1.DeviceCommand
+	6,  // 31: fleetlog.api.v1.MessageService.EnqueueMessage:output_type -> fleetlog.api.v1.CloudToDeviceMessage
+	8,  // 32: fleetlog.api.v1.MessageService.ListMessages:output_type -> fleetlog.api.v1.ListMessagesResponse
+	10, // 33: fleetlog.api.v1.MessageService.PurgeMessages:output_type -> fleetlog.api.v1.PurgeMessagesResponse
+	12, // 34: fleetlog.api.v1.ModuleService.ListModules:output_type -> fleetlog.api.v1.ListModulesResponse
+	16, // 35: fleetlog.api.v1.ModuleService.PutModule:output_type -> fleetlog.api.v1.DeviceModule
+	26, // 36: fleetlog.api.v1.ModuleService.DeleteModule:output_type -> google.protobuf.Empty
+	17, // 37: fleetlog.api.v1.ModuleService.GetModuleCredentials:output_type -> fleetlog.api.v1.ModuleCredentials
+	18, // 38: fleetlog.api.v1.ParentService.GetParent:output_type -> fleetlog.api.v1.DeviceParent
+	18, // 39: fleetlog.api.v1.ParentService.PutParent:output_type -> fleetlog.api.v1.DeviceParent
+	26, // 40: fleetlog.api.v1.ParentService.DeleteParent:output_type -> google.protobuf.Empty
+	27, // [27:41] is the sub-list for method output_type
+	13, // [13:27] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_api_v1_twin_proto_init() }
@@ -1370,9 +1583,9 @@ func file_fleetlog_api_v1_twin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_api_v1_twin_proto_rawDesc), len(file_fleetlog_api_v1_twin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   23,
 			NumExtensions: 0,
-			NumServices:   4,
+			NumServices:   5,
 		},
 		GoTypes:           file_fleetlog_api_v1_twin_proto_goTypes,
 		DependencyIndexes: file_fleetlog_api_v1_twin_proto_depIdxs,

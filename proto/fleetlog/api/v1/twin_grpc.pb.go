@@ -751,3 +751,193 @@ var ModuleService_ServiceDesc = grpc.ServiceDesc{
 	Streams:  []grpc.StreamDesc{},
 	Metadata: "fleetlog/api/v1/twin.proto",
 }
+
+const (
+	ParentService_GetParent_FullMethodName    = "/fleetlog.api.v1.ParentService/GetParent"
+	ParentService_PutParent_FullMethodName    = "/fleetlog.api.v1.ParentService/PutParent"
+	ParentService_DeleteParent_FullMethodName = "/fleetlog.api.v1.ParentService/DeleteParent"
+)
+
+// ParentServiceClient is the client API for ParentService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// ParentService says which gateway may publish for a device, over a connection of
+// its own.
+type ParentServiceClient interface {
+	// GetParent reads a device's gateway; not found when it has none.
+	GetParent(ctx context.Context, in *GetParentRequest, opts ...grpc.CallOption) (*DeviceParent, error)
+	// PutParent attaches a device to a gateway.
+	PutParent(ctx context.Context, in *PutParentRequest, opts ...grpc.CallOption) (*DeviceParent, error)
+	// DeleteParent detaches a device from its gateway.
+	DeleteParent(ctx context.Context, in *DeleteParentRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
+}
+
+type parentServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewParentServiceClient(cc grpc.ClientConnInterface) ParentServiceClient {
+	return &parentServiceClient{cc}
+}
+
+func (c *parentServiceClient) GetParent(ctx context.Context, in *GetParentRequest, opts ...grpc.CallOption) (*DeviceParent, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeviceParent)
+	err := c.cc.Invoke(ctx, ParentService_GetParent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *parentServiceClient) PutParent(ctx context.Context, in *PutParentRequest, opts ...grpc.CallOption) (*DeviceParent, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeviceParent)
+	err := c.cc.Invoke(ctx, ParentService_PutParent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *parentServiceClient) DeleteParent(ctx context.Context, in *DeleteParentRequest, opts ...grpc.CallOption) (*emptypb.Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(emptypb.Empty)
+	err := c.cc.Invoke(ctx, ParentService_DeleteParent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ParentServiceServer is the server API for ParentService service.
+// All implementations must embed UnimplementedParentServiceServer
+// for forward compatibility.
+//
+// ParentService says which gateway may publish for a device, over a connection of
+// its own.
+type ParentServiceServer interface {
+	// GetParent reads a device's gateway; not found when it has none.
+	GetParent(context.Context, *GetParentRequest) (*DeviceParent, error)
+	// PutParent attaches a device to a gateway.
+	PutParent(context.Context, *PutParentRequest) (*DeviceParent, error)
+	// DeleteParent detaches a device from its gateway.
+	DeleteParent(context.Context, *DeleteParentRequest) (*emptypb.Empty, error)
+	mustEmbedUnimplementedParentServiceServer()
+}
+
+// UnimplementedParentServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedParentServiceServer struct{}
+
+func (UnimplementedParentServiceServer) GetParent(context.Context, *GetParentRequest) (*DeviceParent, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetParent not implemented")
+}
+func (UnimplementedParentServiceServer) PutParent(context.Context, *PutParentRequest) (*DeviceParent, error) {
+	return nil, status.Error(codes.Unimplemented, "method PutParent not implemented")
+}
+func (UnimplementedParentServiceServer) DeleteParent(context.Context, *DeleteParentRequest) (*emptypb.Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteParent not implemented")
+}
+func (UnimplementedParentServiceServer) mustEmbedUnimplementedParentServiceServer() {}
+func (UnimplementedParentServiceServer) testEmbeddedByValue()                       {}
+
+// UnsafeParentServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to ParentServiceServer will
+// result in compilation errors.
+type UnsafeParentServiceServer interface {
+	mustEmbedUnimplementedParentServiceServer()
+}
+
+func RegisterParentServiceServer(s grpc.ServiceRegistrar, srv ParentServiceServer) {
+	// If the following call panics, it indicates UnimplementedParentServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&ParentService_ServiceDesc, srv)
+}
+
+func _ParentService_GetParent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetParentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ParentServiceServer).GetParent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ParentService_GetParent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ParentServiceServer).GetParent(ctx, req.(*GetParentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ParentService_PutParent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PutParentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ParentServiceServer).PutParent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ParentService_PutParent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ParentServiceServer).PutParent(ctx, req.(*PutParentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ParentService_DeleteParent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteParentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ParentServiceServer).DeleteParent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ParentService_DeleteParent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ParentServiceServer).DeleteParent(ctx, req.(*DeleteParentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// ParentService_ServiceDesc is the grpc.ServiceDesc for ParentService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var ParentService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "fleetlog.api.v1.ParentService",
+	HandlerType: (*ParentServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "GetParent",
+			Handler:    _ParentService_GetParent_Handler,
+		},
+		{
+			MethodName: "PutParent",
+			Handler:    _ParentService_PutParent_Handler,
+		},
+		{
+			MethodName: "DeleteParent",
+			Handler:    _ParentService_DeleteParent_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "fleetlog/api/v1/twin.proto",
+}
