@@ -66,6 +66,8 @@ func (d *Door) admit(c caller, r *http.Request) (err error) {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, deviceauth.ErrWrongKey): // whether or not there is such a device
+		return fmt.Errorf("%w: %w", failToken, err)
 	case errors.Is(err, deviceauth.ErrExpired):
 		return failExpired
 	case errors.Is(err, deviceauth.ErrUnknownDevice) && c.module != "":

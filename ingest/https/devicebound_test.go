@@ -92,7 +92,9 @@ func TestAModuleHasItsOwnQueue(t *testing.T) {
 	s.change("d", "camera", &eventsv1.DeviceEvent{Change: &eventsv1.DeviceEvent_ModuleRegistered{ModuleRegistered: &eventsv1.ModuleRegistered{}}})
 	s.enqueue("d", "camera", &eventsv1.MessageEnqueued{Body: []byte("for the camera")})
 	require.Equal(t, http.StatusNoContent, s.receive("d").status)
-	a := s.call("d", http.MethodGet, "/devices/d/modules/camera/messages/devicebound", "")
+	require.Equal(t, http.StatusUnauthorized, s.call("d", http.MethodGet, "/devices/d/modules/camera/messages/devicebound", "").status, "the device is not its module")
+	own := s.moduleToken("d", "camera")
+	a := s.call("", http.MethodGet, "/devices/d/modules/camera/messages/devicebound", "", "Authorization", own)
 	require.Equal(t, "for the camera", a.body)
-	require.Equal(t, http.StatusNoContent, s.call("d", http.MethodDelete, "/devices/d/modules/camera/messages/devicebound/"+lockOf(a), "").status)
+	require.Equal(t, http.StatusNoContent, s.call("", http.MethodDelete, "/devices/d/modules/camera/messages/devicebound/"+lockOf(a), "", "Authorization", own).status)
 }

@@ -62,12 +62,12 @@ func TestEventTimeIsTheDevices(t *testing.T) {
 	s := newSite(t, Config{}, nil)
 	s.register("d", true)
 	s.change("d", "camera", &eventsv1.DeviceEvent{Change: &eventsv1.DeviceEvent_ModuleRegistered{ModuleRegistered: &eventsv1.ModuleRegistered{}}})
-	a := s.call("d", http.MethodPost, "/devices/d/modules/camera"+eventsPath, "not json", "iothub-app-iothub-creation-time-utc", "2026-01-02T03:04:05.678Z")
+	a := s.call("", http.MethodPost, "/devices/d/modules/camera"+eventsPath, "not json", "Authorization", s.moduleToken("d", "camera"), "iothub-app-iothub-creation-time-utc", "2026-01-02T03:04:05.678Z")
 	require.Equal(t, http.StatusNoContent, a.status, a.body)
 	h := headers(s.records(eventlog.Telemetry, 1)[0])
 	require.Equal(t, "2026-01-02T03:04:05.678Z", h["ce_time"])
 	require.Equal(t, "/devices/d/modules/camera", h["ce_source"])
-	require.Equal(t, "ModuleNotFound", s.call("d", http.MethodPost, "/devices/d/modules/other"+eventsPath, "{}").failure(t))
+	require.Equal(t, "ModuleNotFound", s.call("", http.MethodPost, "/devices/d/modules/other"+eventsPath, "{}", "Authorization", s.moduleToken("d", "other")).failure(t))
 }
 
 func TestTelemetryRefusals(t *testing.T) {

@@ -167,6 +167,10 @@ func (s *site) token(id string) string {
 	return sas.Sign("localhost/devices/"+id, s.keys.DeviceKeys(access.DefaultTenant, id).Primary, time.Now().Add(time.Hour), "")
 }
 
+func (s *site) moduleToken(id, module string) string {
+	return sas.Sign("localhost/devices/"+id+"/modules/"+module, s.keys.ModuleKeys(access.DefaultTenant, id, module).Primary, time.Now().Add(time.Hour), "")
+}
+
 type answer struct {
 	status int
 	header http.Header

@@ -37,6 +37,11 @@ var (
 	ErrGroupDisabled = errors.New("the device's enrollment group is disabled or deleted")
 )
 
+// errStranger is for a device there is not, with a credential that would not be
+// its own: a door that tells the one from the other says the latter. It is made
+// once, so that it costs what the other refusals do.
+var errStranger = errors.Join(ErrUnknownDevice, ErrWrongKey)
+
 // Credential is what a device shows. A token goes before a chain.
 type Credential struct {
 	// Token is a shared access signature as sent.
@@ -89,6 +94,8 @@ func (g *Gate) Admit(tenant, host, deviceID string, cred Credential, at time.Tim
 	switch {
 	case errors.Is(err, ErrNoCredential):
 		return Grant{}, err
+	case state == nil && err != nil:
+		return Grant{}, errStranger
 	case state == nil:
 		return Grant{}, ErrUnknownDevice
 	case err != nil:
