@@ -99,7 +99,7 @@ func (b *bench) startGateway(ctx context.Context, p *platform, name string) (*pl
 	}
 	gateway.process, err = b.start(b.binary, "ingest", "--data-dir", gateway.dir, "--log-level", "warn",
 		"--kafka", p.endpoints.Kafka, "--master-key", filepath.Join(p.dir, "master.key"),
-		"--ops-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0", "--mqtts-addr", "127.0.0.1:0")
+		"--ops-addr", "127.0.0.1:0", "--mqtt-addr", "127.0.0.1:0", "--mqtts-addr", "127.0.0.1:0", "--https-addr", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
