@@ -18,11 +18,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-const (
-	defaultDevicesPage = 100
-	maxDevicesPage     = 1000
-	changeTimeout      = 10 * time.Second
-)
+// changeTimeout bounds how long a change waits for the fold's decision.
+const changeTimeout = 10 * time.Second
 
 // deviceService answers reads from the node's registry and makes changes events.
 type deviceService struct {
@@ -32,38 +29,6 @@ type deviceService struct {
 	keys     *device.MasterKey
 	// timeout bounds how long a change waits for the fold's decision.
 	timeout time.Duration
-}
-
-func (s *deviceService) ListDevices(ctx context.Context, req *apiv1.ListDevicesRequest) (*apiv1.ListDevicesResponse, error) {
-	p, err := s.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if req.GetFilter() != "" || req.GetOrderby() != "" {
-		return nil, badField("filter", "filter and orderby are not available yet: leave them out and choose among the devices listed")
-	}
-	size, err := pageSize(req.GetMaxpagesize(), defaultDevicesPage, maxDevicesPage)
-	if err != nil {
-		return nil, err
-	}
-	after, err := decodeToken[devicesToken](req.GetPageToken())
-	if err != nil {
-		return nil, err
-	}
-	page := s.registry.List(p.Tenant, after.After, size+1)
-	resp := &apiv1.ListDevicesResponse{}
-	for _, state := range page[:min(size, len(page))] {
-		resp.Value = append(resp.Value, toDevice(state))
-	}
-	if len(page) > size {
-		resp.NextLink, resp.NextPageToken = nextPage(ctx, encodeToken(devicesToken{After: page[size-1].GetDevice()}))
-	}
-	return resp, nil
-}
-
-// devicesToken is where a page of devices begins.
-type devicesToken struct {
-	After string `json:"a"`
 }
 
 func (s *deviceService) GetDevice(ctx context.Context, req *apiv1.GetDeviceRequest) (*apiv1.Device, error) {

@@ -48,8 +48,8 @@ func (s *identities) caller(ctx context.Context) (access.Principal, error) {
 }
 
 // change appends the event about a device or module that exists and gives the
-// identity as the fold left it.
-func (s *identities) change(ctx context.Context, id, module string, ev *eventsv1.DeviceEvent) (*eventsv1.Identity, error) {
+// device as the fold left it.
+func (s *identities) change(ctx context.Context, id, module string, ev *eventsv1.DeviceEvent) (*eventsv1.DeviceState, error) {
 	p, err := s.caller(ctx)
 	if err != nil {
 		return nil, err
@@ -62,5 +62,5 @@ func (s *identities) change(ctx context.Context, id, module string, ev *eventsv1
 	if err != nil {
 		return nil, changeFailure(err)
 	}
-	return device.IdentityOf(state, module), nil
+	return state, nil
 }

@@ -33,13 +33,13 @@ func (s *moduleService) PutModule(ctx context.Context, req *apiv1.PutModuleReque
 	if err := device.ValidateModuleID(req.GetModule()); err != nil {
 		return nil, badField("moduleName", "%s", err)
 	}
-	identity, err := s.change(ctx, req.GetDeviceId(), req.GetModule(), &eventsv1.DeviceEvent{
+	state, err := s.change(ctx, req.GetDeviceId(), req.GetModule(), &eventsv1.DeviceEvent{
 		Change: &eventsv1.DeviceEvent_ModuleRegistered{ModuleRegistered: &eventsv1.ModuleRegistered{}},
 	})
 	if err != nil {
 		return nil, err
 	}
-	return toModule(identity), nil
+	return toModule(device.IdentityOf(state, req.GetModule())), nil
 }
 
 func (s *moduleService) DeleteModule(ctx context.Context, req *apiv1.DeleteModuleRequest) (*emptypb.Empty, error) {

@@ -28,11 +28,11 @@ func (s *propertyService) GetProperties(ctx context.Context, req *apiv1.GetPrope
 	if err := checkComponent(req.GetComponent()); err != nil {
 		return nil, err
 	}
-	_, identity, err := s.get(ctx, req.GetDeviceId(), req.GetModule())
+	state, _, err := s.get(ctx, req.GetDeviceId(), req.GetModule())
 	if err != nil {
 		return nil, err
 	}
-	return properties(identity.GetTwin(), req.GetComponent())
+	return properties(state, req.GetModule(), req.GetComponent())
 }
 
 func (s *propertyService) ReplaceProperties(ctx context.Context, req *apiv1.ReplacePropertiesRequest) (*structpb.Struct, error) {
@@ -44,18 +44,19 @@ func (s *propertyService) ReplaceProperties(ctx context.Context, req *apiv1.Repl
 
 // replaceComponent removes what the component has and is not given.
 func (s *propertyService) replaceComponent(ctx context.Context, req *apiv1.ReplacePropertiesRequest) (*structpb.Struct, error) {
-	_, identity, err := s.get(ctx, req.GetDeviceId(), req.GetModule())
+	state, _, err := s.get(ctx, req.GetDeviceId(), req.GetModule())
 	if err != nil {
 		return nil, err
 	}
-	patch := map[string]any{}
-	desired, err := section(identity.GetTwin().GetDesired())
+	before, err := device.PropertiesOf(state, req.GetModule())
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	before, _ := device.IsComponent(desired[req.GetComponent()])
-	for name := range before {
-		patch[name] = nil
+	patch := map[string]any{}
+	for name, p := range before.Components[req.GetComponent()] {
+		if p.Wished {
+			patch[name] = nil
+		}
 	}
 	for name, value := range req.GetProperties().AsMap() {
 		patch[name] = value
@@ -80,14 +81,14 @@ func (s *propertyService) write(ctx context.Context, id, module, component strin
 	if err != nil {
 		return nil, badField("properties", "the properties are not JSON: %s", err)
 	}
-	identity, err := s.change(ctx, id, module, &eventsv1.DeviceEvent{Change: &eventsv1.DeviceEvent_PropertiesDesired{
+	state, err := s.change(ctx, id, module, &eventsv1.DeviceEvent{Change: &eventsv1.DeviceEvent_PropertiesDesired{
 		PropertiesDesired: &eventsv1.PropertiesDesired{Patch: patch, Replace: replace},
 	}})
 	if err != nil {
 		return nil, err
 	}
 	answerWith(ctx, http.StatusAccepted)
-	return properties(identity.GetTwin(), component)
+	return properties(state, module, component)
 }
 
 func checkComponent(name string) error {
@@ -97,36 +98,19 @@ func checkComponent(name string) error {
 	return nil
 }
 
-func section(raw []byte) (map[string]any, error) {
-	object := map[string]any{}
-	if len(raw) == 0 {
-		return object, nil
-	}
-	if err := json.Unmarshal(raw, &object); err != nil {
-		return nil, fmt.Errorf("twin section: %w", err)
-	}
-	return object, nil
-}
-
-// properties is the twin as IoT Central shows it: values by name, components as
-// objects, and what is known about each property in $metadata.
-func properties(twin *eventsv1.Twin, component string) (*structpb.Struct, error) {
-	desired, err := section(twin.GetDesired())
+// properties are an identity's as IoT Central shows them: values by name,
+// components as objects, and what is known about each property in $metadata.
+func properties(state *eventsv1.DeviceState, module, component string) (*structpb.Struct, error) {
+	all, err := device.PropertiesOf(state, module)
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	reported, err := section(twin.GetReported())
-	if err != nil {
-		return nil, toStatus(err)
-	}
-	view := propertyView{twin}
-	var values map[string]any
 	if component != "" {
-		inDesired, _ := device.IsComponent(desired[component])
-		inReported, _ := device.IsComponent(reported[component])
-		values = view.component(inDesired, inReported, component+"/")
-	} else {
-		values = view.root(desired, reported)
+		all = device.Properties{Own: all.Components[component]}
+	}
+	values := withMetadata(all.Own)
+	for name, inner := range all.Components {
+		values[name] = withMetadata(inner)
 	}
 	s, err := structpb.NewStruct(values)
 	if err != nil {
@@ -135,110 +119,36 @@ func properties(twin *eventsv1.Twin, component string) (*structpb.Struct, error)
 	return s, nil
 }
 
-type propertyView struct{ twin *eventsv1.Twin }
+func withMetadata(properties map[string]device.Property) map[string]any {
+	values, metadata := map[string]any{}, map[string]any{}
+	for name, p := range properties {
+		values[name], metadata[name] = p.Value, about(p)
+	}
+	values["$metadata"] = metadata
+	return values
+}
 
-// root is the properties of the identity itself and of all its components.
-func (v propertyView) root(desired, reported map[string]any) map[string]any {
-	own, ownReported := map[string]any{}, map[string]any{}
-	components := map[string]struct{ desired, reported map[string]any }{}
-	for name, value := range desired {
-		if inner, ok := device.IsComponent(value); ok {
-			c := components[name]
-			c.desired = inner
-			components[name] = c
-			continue
+// about is what is known of a property (FEATURES.md PAY-25), and how far the
+// device is with it.
+func about(p device.Property) map[string]any {
+	m := map[string]any{}
+	if p.Wished {
+		m["desiredValue"] = p.Desired
+	}
+	if s := p.DesiredStamp; s != nil {
+		m["desiredVersion"], m["desiredTimestamp"] = s.GetVersion(), s.GetAt().AsTime().Format(time.RFC3339Nano)
+	}
+	if s := p.ReportedStamp; s != nil {
+		m["lastUpdateTime"] = s.GetAt().AsTime().Format(time.RFC3339Nano)
+	}
+	if a := p.Ack; a != nil {
+		m["ackCode"], m["ackVersion"] = a.Code, a.Version
+		if a.Description != nil {
+			m["ackDescription"] = a.Description
 		}
-		own[name] = value
 	}
-	for name, value := range reported {
-		if inner, ok := device.IsComponent(value); ok {
-			c := components[name]
-			c.reported = inner
-			components[name] = c
-			continue
-		}
-		ownReported[name] = value
+	if sync := p.Sync(); sync != "" {
+		m["syncStatus"] = string(sync)
 	}
-	out := v.component(own, ownReported, "")
-	for name, c := range components {
-		out[name] = v.component(c.desired, c.reported, name+"/")
-	}
-	return out
-}
-
-func (v propertyView) component(desired, reported map[string]any, path string) map[string]any {
-	out, metadata := map[string]any{}, map[string]any{}
-	for name := range desired {
-		out[name] = nil
-	}
-	for name := range reported {
-		out[name] = nil
-	}
-	delete(out, "__t")
-	for name := range out {
-		wish, wished := desired[name]
-		value, ack := acknowledgement(reported[name])
-		about := ack.metadata()
-		if wished {
-			about["desiredValue"] = wish
-			v.dates(about, v.twin.GetDesiredStamps(), path+name, "desiredVersion", "desiredTimestamp")
-			if !ack.refused() {
-				value = wish
-			}
-		}
-		v.dates(about, v.twin.GetReportedStamps(), path+name, "", "lastUpdateTime")
-		out[name], metadata[name] = value, about
-	}
-	out["$metadata"] = metadata
-	return out
-}
-
-func (v propertyView) dates(about map[string]any, stamps []*eventsv1.PropertyStamp, path, version, at string) {
-	s := device.StampOf(stamps, path)
-	if s == nil {
-		return
-	}
-	if version != "" {
-		about[version] = s.GetVersion()
-	}
-	about[at] = s.GetAt().AsTime().Format(time.RFC3339Nano)
-}
-
-// ack is a device's answer to a desired property (IoT Plug and Play; FEATURES.md
-// PAY-22).
-type ack struct {
-	code, version any
-	description   any
-}
-
-// acknowledgement takes a reported value out of its acknowledgement, if it is in
-// one.
-func acknowledgement(reported any) (value any, a ack) {
-	object, ok := reported.(map[string]any)
-	if !ok {
-		return reported, ack{}
-	}
-	code, hasCode := object["ac"].(float64)
-	version, hasVersion := object["av"].(float64)
-	if !hasCode || !hasVersion {
-		return reported, ack{}
-	}
-	return object["value"], ack{code: code, version: version, description: object["ad"]}
-}
-
-// refused is PnP's reading of the code: from 400 on the device does not do it.
-func (a ack) refused() bool {
-	code, ok := a.code.(float64)
-	return ok && code >= http.StatusBadRequest
-}
-
-func (a ack) metadata() map[string]any {
-	about := map[string]any{}
-	if a.code != nil {
-		about["ackCode"], about["ackVersion"] = a.code, a.version
-	}
-	if a.description != nil {
-		about["ackDescription"] = a.description
-	}
-	return about
+	return m
 }

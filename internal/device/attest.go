@@ -13,14 +13,14 @@ const DefaultGroup = "SAS-IoT-Devices"
 
 // attest folds what is about a device's credentials and its registration by them
 // into a copy of the state.
-func attest(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) {
+func attest(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) *eventsv1.Rejection {
 	switch c := ev.GetChange().(type) {
 	case *eventsv1.DeviceEvent_Provisioned:
 		if !Exists(next) {
 			next.DisplayName, next.RegisteredAt, next.Deleted = ev.GetDevice(), ev.GetTime(), false
 			next.Enabled, next.Waiting = c.Provisioned.GetAutoApprove(), !c.Provisioned.GetAutoApprove()
 		}
-		provision(next, ev, c.Provisioned)
+		return provision(next, ev, c.Provisioned)
 	case *eventsv1.DeviceEvent_Approved:
 		next.Waiting, next.Enabled, next.BlockedWhileWaiting = false, !next.GetBlockedWhileWaiting(), false
 	case *eventsv1.DeviceEvent_AttestationSet:
@@ -28,26 +28,31 @@ func attest(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) {
 	case *eventsv1.DeviceEvent_AttestationRemoved:
 		next.Attestation = nil
 	}
+	return nil
 }
 
 // provision takes in a registration. One that waits for approval is remembered,
 // but it is not provisioned (DEV-10).
-func provision(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, p *eventsv1.DeviceProvisioned) {
+func provision(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, p *eventsv1.DeviceProvisioned) *eventsv1.Rejection {
 	next.EnrollmentGroup = p.GetEnrollmentGroup()
 	if p.GetModelId() != "" {
 		next.ModelId = p.GetModelId()
 	}
-	if next.GetTemplate() == "" {
+	if next.GetTemplate() == "" && p.GetTemplate() != "" {
 		next.Template = p.GetTemplate()
+		if r := initialize(next, p.GetInitial(), ev.GetTime()); r != nil {
+			return r
+		}
 	}
 	if next.GetWaiting() {
-		return
+		return nil
 	}
 	next.Provisioned = true
 	next.ReprovisionedAt = ev.GetTime()
 	if next.GetProvisionedAt() == nil {
 		next.ProvisionedAt = ev.GetTime()
 	}
+	return nil
 }
 
 // enable blocks or unblocks. Unblocking returns a device to the state it had
@@ -101,6 +106,9 @@ func validateAttest(ev *eventsv1.DeviceEvent) error {
 	switch c := ev.GetChange().(type) {
 	case *eventsv1.DeviceEvent_Provisioned:
 		if err := validateTemplate(c.Provisioned.GetModelId()); err != nil {
+			return err
+		}
+		if err := validateInitial(c.Provisioned.GetInitial()); err != nil {
 			return err
 		}
 		return validateTemplate(c.Provisioned.GetTemplate())

@@ -27,10 +27,27 @@ func validateConnected(c *eventsv1.DeviceConnected) error {
 	if len(c.GetNode()) > maxNodeID || len(c.GetProtocol()) > maxNodeID {
 		return fmt.Errorf("node or protocol of the connection is longer than %d bytes", maxNodeID)
 	}
-	if err := ValidateModelID(c.GetModelId()); err != nil {
-		return err
+	for _, err := range []error{ValidateModelID(c.GetModelId()), validateTemplate(c.GetTemplate()), validateInitial(c.GetInitial())} {
+		if err != nil {
+			return err
+		}
 	}
 	return validateConnectionID(c.GetConnection())
+}
+
+// connectDevice connects an identity of the device, which gets the template of its
+// model when it has none (FEATURES.md DEV-51).
+func connectDevice(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, c *eventsv1.DeviceConnected) *eventsv1.Rejection {
+	identity := own(next, ev.GetModule())
+	if identity == nil {
+		return noModule(ev.GetDevice(), ev.GetModule())
+	}
+	connect(identity, ev, c)
+	if ev.GetModule() != "" || next.GetTemplate() != "" || c.GetTemplate() == "" {
+		return nil
+	}
+	next.Template, next.Version, next.UpdatedAt = c.GetTemplate(), next.GetVersion()+1, ev.GetTime()
+	return initialize(next, c.GetInitial(), ev.GetTime())
 }
 
 // connect makes this the identity's connection; what it is known to have been

@@ -39,24 +39,39 @@ func accept(state *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) (*eventsv1.De
 func change(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, outcome *eventsv1.Outcome) *eventsv1.Rejection {
 	switch c := ev.GetChange().(type) {
 	case *eventsv1.DeviceEvent_Registered:
-		register(next, ev, c.Registered)
+		if r := register(next, ev, c.Registered); r != nil {
+			return r
+		}
 	case *eventsv1.DeviceEvent_Updated:
-		update(next, c.Updated)
+		if r := update(next, ev, c.Updated); r != nil {
+			return r
+		}
 	case *eventsv1.DeviceEvent_Deleted:
 		remove(next)
 	case *eventsv1.DeviceEvent_Provisioned, *eventsv1.DeviceEvent_Approved, *eventsv1.DeviceEvent_AttestationSet, *eventsv1.DeviceEvent_AttestationRemoved:
-		attest(next, ev)
+		if r := attest(next, ev); r != nil {
+			return r
+		}
+	case *eventsv1.DeviceEvent_DeploymentApplied:
+		if r := deploy(next, ev, c.DeploymentApplied); r != nil {
+			return r
+		}
 	case *eventsv1.DeviceEvent_ModuleRegistered:
 		return registerModule(next, ev.GetModule())
 	case *eventsv1.DeviceEvent_ModuleDeleted:
 		return removeModule(next, ev.GetModule())
 	case *eventsv1.DeviceEvent_ParentAssigned:
-		next.Parent = c.ParentAssigned.GetParent()
+		assignParent(next, c.ParentAssigned)
 		return nil
+	case *eventsv1.DeviceEvent_Connected:
+		return connectDevice(next, ev, c.Connected)
 	default:
 		identity := own(next, ev.GetModule())
 		if identity == nil {
-			return rejection(eventsv1.RejectionReason_REJECTION_REASON_NOT_FOUND, "device %q has no module %q", ev.GetDevice(), ev.GetModule())
+			return noModule(ev.GetDevice(), ev.GetModule())
+		}
+		if p := ev.GetPropertiesDesired(); p != nil {
+			return setProperties(next, identity, ev, p)
 		}
 		return changeIdentity(identity, ev, outcome)
 	}
@@ -67,15 +82,10 @@ func change(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, outcome *event
 // changeIdentity applies a change of one identity to a copy that is its own.
 func changeIdentity(i *eventsv1.Identity, ev *eventsv1.DeviceEvent, outcome *eventsv1.Outcome) *eventsv1.Rejection {
 	switch c := ev.GetChange().(type) {
-	case *eventsv1.DeviceEvent_Connected:
-		connect(i, ev, c.Connected)
-		return nil
 	case *eventsv1.DeviceEvent_Disconnected:
 		return disconnect(i, ev, c.Disconnected)
 	case *eventsv1.DeviceEvent_SubscriptionsKept:
 		return keepSubscriptions(i, ev, c.SubscriptionsKept)
-	case *eventsv1.DeviceEvent_PropertiesDesired:
-		return desire(i, ev, c.PropertiesDesired)
 	case *eventsv1.DeviceEvent_PropertiesReported:
 		return report(i, ev, c.PropertiesReported)
 	case *eventsv1.DeviceEvent_CommandRequested:
@@ -110,7 +120,9 @@ func shallow(s *eventsv1.DeviceState) *eventsv1.DeviceState {
 		Waiting: s.GetWaiting(), BlockedWhileWaiting: s.GetBlockedWhileWaiting(),
 		ProvisionedAt: s.GetProvisionedAt(), ReprovisionedAt: s.GetReprovisionedAt(),
 		Revision: s.GetRevision(), Self: s.GetSelf(), Modules: s.GetModules(),
-		Parent: s.GetParent(),
+		Parent: s.GetParent(), Relationship: s.GetRelationship(),
+		Cloud: s.GetCloud(), CloudVersion: s.GetCloudVersion(), CloudStamps: s.GetCloudStamps(),
+		Tags: s.GetTags(), Edge: s.GetEdge(), Deployment: s.GetDeployment(),
 	}
 }
 
@@ -121,7 +133,7 @@ func remove(next *eventsv1.DeviceState) {
 	}
 }
 
-func register(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, r *eventsv1.DeviceRegistered) {
+func register(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, r *eventsv1.DeviceRegistered) *eventsv1.Rejection {
 	if !Exists(next) {
 		next.RegisteredAt, next.Deleted = ev.GetTime(), false
 	}
@@ -129,12 +141,19 @@ func register(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, r *eventsv1.
 	if next.DisplayName == "" {
 		next.DisplayName = ev.GetDevice()
 	}
-	next.Template, next.Simulated = r.GetTemplate(), r.GetSimulated()
+	next.Template, next.Simulated, next.Edge = r.GetTemplate(), r.GetSimulated(), r.GetEdge()
 	next.Organizations = r.GetOrganizations()
 	enable(next, r.GetEnabled())
+	next.Tags = nil
+	if len(r.GetTags()) > 0 {
+		if refusal := tag(next, r.GetTags()); refusal != nil {
+			return refusal
+		}
+	}
+	return initialize(next, r.GetInitial(), ev.GetTime())
 }
 
-func update(next *eventsv1.DeviceState, u *eventsv1.DeviceUpdated) {
+func update(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, u *eventsv1.DeviceUpdated) *eventsv1.Rejection {
 	if u.DisplayName != nil {
 		next.DisplayName = u.GetDisplayName()
 	}
@@ -150,6 +169,12 @@ func update(next *eventsv1.DeviceState, u *eventsv1.DeviceUpdated) {
 	if u.Organizations != nil {
 		next.Organizations = u.GetOrganizations().GetIds()
 	}
+	if u.Tags != nil {
+		if refusal := tag(next, u.GetTags()); refusal != nil {
+			return refusal
+		}
+	}
+	return initialize(next, u.GetInitial(), ev.GetTime())
 }
 
 // refuse gives the reason an event is not accepted, nil when it is.
@@ -192,15 +217,19 @@ func Validate(ev *eventsv1.DeviceEvent) error {
 	}
 	switch c := ev.GetChange().(type) {
 	case *eventsv1.DeviceEvent_Registered:
-		return validateFields(c.Registered.GetDisplayName(), c.Registered.GetTemplate(), c.Registered.GetOrganizations())
+		r := c.Registered
+		return validateFields(r.GetDisplayName(), r.GetTemplate(), r.GetOrganizations(), r.GetTags(), r.GetInitial())
 	case *eventsv1.DeviceEvent_Updated:
-		return validateFields(c.Updated.GetDisplayName(), c.Updated.GetTemplate(), c.Updated.GetOrganizations().GetIds())
+		u := c.Updated
+		return validateFields(u.GetDisplayName(), u.GetTemplate(), u.GetOrganizations().GetIds(), u.GetTags(), u.GetInitial())
 	case *eventsv1.DeviceEvent_Deleted:
 		return nil
 	case *eventsv1.DeviceEvent_ModuleRegistered, *eventsv1.DeviceEvent_ModuleDeleted:
 		return ValidateModuleID(ev.GetModule())
 	case *eventsv1.DeviceEvent_ParentAssigned:
-		return validateParent(ev.GetDevice(), c.ParentAssigned.GetParent())
+		return validateParent(ev.GetDevice(), c.ParentAssigned)
+	case *eventsv1.DeviceEvent_DeploymentApplied:
+		return validateDeployment(c.DeploymentApplied)
 	default:
 		if ev.GetModule() != "" {
 			if err := ValidateModuleID(ev.GetModule()); err != nil {
@@ -222,7 +251,7 @@ func validateIdentityChange(ev *eventsv1.DeviceEvent) error {
 	case *eventsv1.DeviceEvent_SubscriptionsKept:
 		return validateSubscriptions(c.SubscriptionsKept)
 	case *eventsv1.DeviceEvent_PropertiesDesired:
-		return validatePatch(c.PropertiesDesired.GetPatch())
+		return validateSetProperties(c.PropertiesDesired)
 	case *eventsv1.DeviceEvent_PropertiesReported:
 		return validatePatch(c.PropertiesReported.GetPatch())
 	case *eventsv1.DeviceEvent_CommandRequested:
@@ -240,12 +269,13 @@ func validateIdentityChange(ev *eventsv1.DeviceEvent) error {
 	}
 }
 
-func validateFields(displayName, template string, organizations []string) error {
-	if err := validateDisplayName(displayName); err != nil {
-		return err
+func validateFields(displayName, template string, organizations []string, tags, initial []byte) error {
+	for _, err := range []error{
+		validateDisplayName(displayName), validateTemplate(template), validateOrganizations(organizations), validateTags(tags), validateInitial(initial),
+	} {
+		if err != nil {
+			return err
+		}
 	}
-	if err := validateTemplate(template); err != nil {
-		return err
-	}
-	return validateOrganizations(organizations)
+	return nil
 }

@@ -78,10 +78,14 @@ func registerModule(next *eventsv1.DeviceState, module string) *eventsv1.Rejecti
 func removeModule(next *eventsv1.DeviceState, module string) *eventsv1.Rejection {
 	i, found := findModule(next, module)
 	if !found {
-		return rejection(eventsv1.RejectionReason_REJECTION_REASON_NOT_FOUND, "device %q has no module %q", next.GetDevice(), module)
+		return noModule(next.GetDevice(), module)
 	}
 	next.Modules = slices.Delete(slices.Clone(next.GetModules()), i, i+1)
 	return nil
+}
+
+func noModule(id, module string) *eventsv1.Rejection {
+	return rejection(eventsv1.RejectionReason_REJECTION_REASON_NOT_FOUND, "device %q has no module %q", id, module)
 }
 
 // expire lets go of what its time is over for, whichever event tells the time.

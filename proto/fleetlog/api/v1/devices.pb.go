@@ -15,6 +15,8 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	emptypb "google.golang.org/protobuf/types/known/emptypb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -48,6 +50,12 @@ type Device struct {
 	Simulated   bool `protobuf:"varint,7,opt,name=simulated,proto3" json:"simulated,omitempty"`
 	// At most one organization id.
 	Organizations []string `protobuf:"bytes,8,rep,name=organizations,proto3" json:"organizations,omitempty"`
+	// `iotEdge` for an IoT Edge device.
+	Type []string `protobuf:"bytes,9,rep,name=type,proto3" json:"type,omitempty"`
+	// Read-only: the deployment manifest the device's modules are from.
+	DeploymentManifest *DeploymentManifest `protobuf:"bytes,10,opt,name=deployment_manifest,json=deploymentManifest,proto3,oneof" json:"deployment_manifest,omitempty"`
+	// Labels to filter by.
+	Tags          *structpb.Struct `protobuf:"bytes,11,opt,name=tags,proto3" json:"tags,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -138,6 +146,105 @@ func (x *Device) GetOrganizations() []string {
 	return nil
 }
 
+func (x *Device) GetType() []string {
+	if x != nil {
+		return x.Type
+	}
+	return nil
+}
+
+func (x *Device) GetDeploymentManifest() *DeploymentManifest {
+	if x != nil {
+		return x.DeploymentManifest
+	}
+	return nil
+}
+
+func (x *Device) GetTags() *structpb.Struct {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+// DeploymentManifest says which modules an IoT Edge device runs.
+type DeploymentManifest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Etag        string                 `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
+	DisplayName string                 `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// The manifest's content, with `modulesContent`.
+	Data          *structpb.Struct `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	Organizations []string         `protobuf:"bytes,5,rep,name=organizations,proto3" json:"organizations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeploymentManifest) Reset() {
+	*x = DeploymentManifest{}
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeploymentManifest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeploymentManifest) ProtoMessage() {}
+
+func (x *DeploymentManifest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeploymentManifest.ProtoReflect.Descriptor instead.
+func (*DeploymentManifest) Descriptor() ([]byte, []int) {
+	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *DeploymentManifest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DeploymentManifest) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *DeploymentManifest) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *DeploymentManifest) GetData() *structpb.Struct {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *DeploymentManifest) GetOrganizations() []string {
+	if x != nil {
+		return x.Organizations
+	}
+	return nil
+}
+
 // DevicePatch is a merge patch of a Device: fields left out keep their value.
 type DevicePatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -150,15 +257,19 @@ type DevicePatch struct {
 	// Given: replaces the list. Left out or empty: keeps it.
 	Organizations []string `protobuf:"bytes,6,rep,name=organizations,proto3" json:"organizations,omitempty"`
 	// Read-only fields a client may echo from a read; they are ignored.
-	Id            *string `protobuf:"bytes,7,opt,name=id,proto3,oneof" json:"id,omitempty"`
-	Provisioned   *bool   `protobuf:"varint,8,opt,name=provisioned,proto3,oneof" json:"provisioned,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Id          *string `protobuf:"bytes,7,opt,name=id,proto3,oneof" json:"id,omitempty"`
+	Provisioned *bool   `protobuf:"varint,8,opt,name=provisioned,proto3,oneof" json:"provisioned,omitempty"`
+	// Merge patch of the tags: null removes one.
+	Tags               *structpb.Struct    `protobuf:"bytes,9,opt,name=tags,proto3" json:"tags,omitempty"`
+	Type               []string            `protobuf:"bytes,10,rep,name=type,proto3" json:"type,omitempty"`
+	DeploymentManifest *DeploymentManifest `protobuf:"bytes,11,opt,name=deployment_manifest,json=deploymentManifest,proto3,oneof" json:"deployment_manifest,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *DevicePatch) Reset() {
 	*x = DevicePatch{}
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[1]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -170,7 +281,7 @@ func (x *DevicePatch) String() string {
 func (*DevicePatch) ProtoMessage() {}
 
 func (x *DevicePatch) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[1]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -183,7 +294,7 @@ func (x *DevicePatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DevicePatch.ProtoReflect.Descriptor instead.
 func (*DevicePatch) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{1}
+	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *DevicePatch) GetEtag() string {
@@ -242,6 +353,27 @@ func (x *DevicePatch) GetProvisioned() bool {
 	return false
 }
 
+func (x *DevicePatch) GetTags() *structpb.Struct {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *DevicePatch) GetType() []string {
+	if x != nil {
+		return x.Type
+	}
+	return nil
+}
+
+func (x *DevicePatch) GetDeploymentManifest() *DeploymentManifest {
+	if x != nil {
+		return x.DeploymentManifest
+	}
+	return nil
+}
+
 // ListDevicesRequest asks for one page of devices.
 type ListDevicesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -249,17 +381,19 @@ type ListDevicesRequest struct {
 	Maxpagesize int32 `protobuf:"varint,1,opt,name=maxpagesize,proto3" json:"maxpagesize,omitempty"`
 	// Where the page starts: `next_page_token` of the page before.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Not available yet: a call that sends one is refused.
+	// Which devices, `displayName eq 'Lobby' and enabled eq true`.
 	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
-	// Not available yet: a call that sends one is refused.
-	Orderby       string `protobuf:"bytes,4,opt,name=orderby,proto3" json:"orderby,omitempty"`
+	// In which order, `displayName desc`; by id when not given.
+	Orderby string `protobuf:"bytes,4,opt,name=orderby,proto3" json:"orderby,omitempty"`
+	// The devices as they were at this time; now when not given.
+	At            *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListDevicesRequest) Reset() {
 	*x = ListDevicesRequest{}
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[2]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -271,7 +405,7 @@ func (x *ListDevicesRequest) String() string {
 func (*ListDevicesRequest) ProtoMessage() {}
 
 func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[2]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -284,7 +418,7 @@ func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{2}
+	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ListDevicesRequest) GetMaxpagesize() int32 {
@@ -315,6 +449,13 @@ func (x *ListDevicesRequest) GetOrderby() string {
 	return ""
 }
 
+func (x *ListDevicesRequest) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // ListDevicesResponse is one page of devices.
 type ListDevicesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -329,7 +470,7 @@ type ListDevicesResponse struct {
 
 func (x *ListDevicesResponse) Reset() {
 	*x = ListDevicesResponse{}
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[3]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -341,7 +482,7 @@ func (x *ListDevicesResponse) String() string {
 func (*ListDevicesResponse) ProtoMessage() {}
 
 func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[3]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -354,7 +495,7 @@ func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{3}
+	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListDevicesResponse) GetValue() []*Device {
@@ -380,15 +521,17 @@ func (x *ListDevicesResponse) GetNextPageToken() string {
 
 // GetDeviceRequest names a device.
 type GetDeviceRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DeviceId      string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	// The device as it was at this time; now when not given.
+	At            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetDeviceRequest) Reset() {
 	*x = GetDeviceRequest{}
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[4]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -400,7 +543,7 @@ func (x *GetDeviceRequest) String() string {
 func (*GetDeviceRequest) ProtoMessage() {}
 
 func (x *GetDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[4]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -413,7 +556,7 @@ func (x *GetDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeviceRequest.ProtoReflect.Descriptor instead.
 func (*GetDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{4}
+	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetDeviceRequest) GetDeviceId() string {
@@ -421,6 +564,13 @@ func (x *GetDeviceRequest) GetDeviceId() string {
 		return x.DeviceId
 	}
 	return ""
+}
+
+func (x *GetDeviceRequest) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
 }
 
 // PutDeviceRequest carries a whole device.
@@ -434,7 +584,7 @@ type PutDeviceRequest struct {
 
 func (x *PutDeviceRequest) Reset() {
 	*x = PutDeviceRequest{}
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[5]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -446,7 +596,7 @@ func (x *PutDeviceRequest) String() string {
 func (*PutDeviceRequest) ProtoMessage() {}
 
 func (x *PutDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[5]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -459,7 +609,7 @@ func (x *PutDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDeviceRequest.ProtoReflect.Descriptor instead.
 func (*PutDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{5}
+	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PutDeviceRequest) GetDeviceId() string {
@@ -487,7 +637,7 @@ type UpdateDeviceRequest struct {
 
 func (x *UpdateDeviceRequest) Reset() {
 	*x = UpdateDeviceRequest{}
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[6]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -499,7 +649,7 @@ func (x *UpdateDeviceRequest) String() string {
 func (*UpdateDeviceRequest) ProtoMessage() {}
 
 func (x *UpdateDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[6]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -512,7 +662,7 @@ func (x *UpdateDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateDeviceRequest.ProtoReflect.Descriptor instead.
 func (*UpdateDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{6}
+	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *UpdateDeviceRequest) GetDeviceId() string {
@@ -539,7 +689,7 @@ type DeleteDeviceRequest struct {
 
 func (x *DeleteDeviceRequest) Reset() {
 	*x = DeleteDeviceRequest{}
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[7]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -551,7 +701,7 @@ func (x *DeleteDeviceRequest) String() string {
 func (*DeleteDeviceRequest) ProtoMessage() {}
 
 func (x *DeleteDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[7]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -564,7 +714,7 @@ func (x *DeleteDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDeviceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{7}
+	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DeleteDeviceRequest) GetDeviceId() string {
@@ -584,7 +734,7 @@ type GetDeviceCredentialsRequest struct {
 
 func (x *GetDeviceCredentialsRequest) Reset() {
 	*x = GetDeviceCredentialsRequest{}
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[8]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -596,7 +746,7 @@ func (x *GetDeviceCredentialsRequest) String() string {
 func (*GetDeviceCredentialsRequest) ProtoMessage() {}
 
 func (x *GetDeviceCredentialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[8]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -609,7 +759,7 @@ func (x *GetDeviceCredentialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeviceCredentialsRequest.ProtoReflect.Descriptor instead.
 func (*GetDeviceCredentialsRequest) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{8}
+	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetDeviceCredentialsRequest) GetDeviceId() string {
@@ -634,7 +784,7 @@ type DeviceCredentials struct {
 
 func (x *DeviceCredentials) Reset() {
 	*x = DeviceCredentials{}
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[9]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -646,7 +796,7 @@ func (x *DeviceCredentials) String() string {
 func (*DeviceCredentials) ProtoMessage() {}
 
 func (x *DeviceCredentials) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[9]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -659,7 +809,7 @@ func (x *DeviceCredentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceCredentials.ProtoReflect.Descriptor instead.
 func (*DeviceCredentials) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{9}
+	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeviceCredentials) GetIdScope() string {
@@ -693,7 +843,7 @@ type ApproveDeviceRequest struct {
 
 func (x *ApproveDeviceRequest) Reset() {
 	*x = ApproveDeviceRequest{}
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[10]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -705,7 +855,7 @@ func (x *ApproveDeviceRequest) String() string {
 func (*ApproveDeviceRequest) ProtoMessage() {}
 
 func (x *ApproveDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[10]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -718,7 +868,7 @@ func (x *ApproveDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveDeviceRequest.ProtoReflect.Descriptor instead.
 func (*ApproveDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{10}
+	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ApproveDeviceRequest) GetDeviceId() string {
@@ -738,7 +888,7 @@ type GetDeviceAttestationRequest struct {
 
 func (x *GetDeviceAttestationRequest) Reset() {
 	*x = GetDeviceAttestationRequest{}
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[11]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -750,7 +900,7 @@ func (x *GetDeviceAttestationRequest) String() string {
 func (*GetDeviceAttestationRequest) ProtoMessage() {}
 
 func (x *GetDeviceAttestationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[11]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -763,7 +913,7 @@ func (x *GetDeviceAttestationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeviceAttestationRequest.ProtoReflect.Descriptor instead.
 func (*GetDeviceAttestationRequest) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{11}
+	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetDeviceAttestationRequest) GetDeviceId() string {
@@ -784,7 +934,7 @@ type PutDeviceAttestationRequest struct {
 
 func (x *PutDeviceAttestationRequest) Reset() {
 	*x = PutDeviceAttestationRequest{}
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[12]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +946,7 @@ func (x *PutDeviceAttestationRequest) String() string {
 func (*PutDeviceAttestationRequest) ProtoMessage() {}
 
 func (x *PutDeviceAttestationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[12]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +959,7 @@ func (x *PutDeviceAttestationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDeviceAttestationRequest.ProtoReflect.Descriptor instead.
 func (*PutDeviceAttestationRequest) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{12}
+	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PutDeviceAttestationRequest) GetDeviceId() string {
@@ -837,7 +987,7 @@ type UpdateDeviceAttestationRequest struct {
 
 func (x *UpdateDeviceAttestationRequest) Reset() {
 	*x = UpdateDeviceAttestationRequest{}
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[13]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -849,7 +999,7 @@ func (x *UpdateDeviceAttestationRequest) String() string {
 func (*UpdateDeviceAttestationRequest) ProtoMessage() {}
 
 func (x *UpdateDeviceAttestationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[13]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -862,7 +1012,7 @@ func (x *UpdateDeviceAttestationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateDeviceAttestationRequest.ProtoReflect.Descriptor instead.
 func (*UpdateDeviceAttestationRequest) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{13}
+	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UpdateDeviceAttestationRequest) GetDeviceId() string {
@@ -889,7 +1039,7 @@ type DeleteDeviceAttestationRequest struct {
 
 func (x *DeleteDeviceAttestationRequest) Reset() {
 	*x = DeleteDeviceAttestationRequest{}
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[14]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +1051,7 @@ func (x *DeleteDeviceAttestationRequest) String() string {
 func (*DeleteDeviceAttestationRequest) ProtoMessage() {}
 
 func (x *DeleteDeviceAttestationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[14]
+	mi := &file_fleetlog_api_v1_devices_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +1064,7 @@ func (x *DeleteDeviceAttestationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDeviceAttestationRequest.ProtoReflect.Descriptor instead.
 func (*DeleteDeviceAttestationRequest) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{14}
+	return file_fleetlog_api_v1_devices_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteDeviceAttestationRequest) GetDeviceId() string {
@@ -928,7 +1078,7 @@ var File_fleetlog_api_v1_devices_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_devices_proto_rawDesc = "" +
 	"\n" +
-	"\x1dfleetlog/api/v1/devices.proto\x12\x0ffleetlog.api.v1\x1a!fleetlog/api/v1/attestation.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a.protoc-gen-openapiv2/options/annotations.proto\"\x8e\x02\n" +
+	"\x1dfleetlog/api/v1/devices.proto\x12\x0ffleetlog.api.v1\x1a!fleetlog/api/v1/attestation.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a.protoc-gen-openapiv2/options/annotations.proto\"\xc2\x03\n" +
 	"\x06Device\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04etag\x18\x02 \x01(\tR\x04etag\x12!\n" +
@@ -937,10 +1087,21 @@ const file_fleetlog_api_v1_devices_proto_rawDesc = "" +
 	"\aenabled\x18\x05 \x01(\bH\x01R\aenabled\x88\x01\x01\x12 \n" +
 	"\vprovisioned\x18\x06 \x01(\bR\vprovisioned\x12\x1c\n" +
 	"\tsimulated\x18\a \x01(\bR\tsimulated\x12$\n" +
-	"\rorganizations\x18\b \x03(\tR\rorganizationsB\v\n" +
+	"\rorganizations\x18\b \x03(\tR\rorganizations\x12\x12\n" +
+	"\x04type\x18\t \x03(\tR\x04type\x12Y\n" +
+	"\x13deployment_manifest\x18\n" +
+	" \x01(\v2#.fleetlog.api.v1.DeploymentManifestH\x02R\x12deploymentManifest\x88\x01\x01\x12+\n" +
+	"\x04tags\x18\v \x01(\v2\x17.google.protobuf.StructR\x04tagsB\v\n" +
 	"\t_templateB\n" +
 	"\n" +
-	"\b_enabled\"\xeb\x02\n" +
+	"\b_enabledB\x16\n" +
+	"\x14_deployment_manifest\"\xae\x01\n" +
+	"\x12DeploymentManifest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04etag\x18\x02 \x01(\tR\x04etag\x12!\n" +
+	"\fdisplay_name\x18\x03 \x01(\tR\vdisplayName\x12+\n" +
+	"\x04data\x18\x04 \x01(\v2\x17.google.protobuf.StructR\x04data\x12$\n" +
+	"\rorganizations\x18\x05 \x03(\tR\rorganizations\"\x9f\x04\n" +
 	"\vDevicePatch\x12\x17\n" +
 	"\x04etag\x18\x01 \x01(\tH\x00R\x04etag\x88\x01\x01\x12&\n" +
 	"\fdisplay_name\x18\x02 \x01(\tH\x01R\vdisplayName\x88\x01\x01\x12\x1f\n" +
@@ -949,7 +1110,11 @@ const file_fleetlog_api_v1_devices_proto_rawDesc = "" +
 	"\tsimulated\x18\x05 \x01(\bH\x04R\tsimulated\x88\x01\x01\x12$\n" +
 	"\rorganizations\x18\x06 \x03(\tR\rorganizations\x12\x13\n" +
 	"\x02id\x18\a \x01(\tH\x05R\x02id\x88\x01\x01\x12%\n" +
-	"\vprovisioned\x18\b \x01(\bH\x06R\vprovisioned\x88\x01\x01B\a\n" +
+	"\vprovisioned\x18\b \x01(\bH\x06R\vprovisioned\x88\x01\x01\x12+\n" +
+	"\x04tags\x18\t \x01(\v2\x17.google.protobuf.StructR\x04tags\x12\x12\n" +
+	"\x04type\x18\n" +
+	" \x03(\tR\x04type\x12Y\n" +
+	"\x13deployment_manifest\x18\v \x01(\v2#.fleetlog.api.v1.DeploymentManifestH\aR\x12deploymentManifest\x88\x01\x01B\a\n" +
 	"\x05_etagB\x0f\n" +
 	"\r_display_nameB\v\n" +
 	"\t_templateB\n" +
@@ -958,22 +1123,25 @@ const file_fleetlog_api_v1_devices_proto_rawDesc = "" +
 	"\n" +
 	"_simulatedB\x05\n" +
 	"\x03_idB\x0e\n" +
-	"\f_provisioned\"\x87\x01\n" +
+	"\f_provisionedB\x16\n" +
+	"\x14_deployment_manifest\"\xb3\x01\n" +
 	"\x12ListDevicesRequest\x12 \n" +
 	"\vmaxpagesize\x18\x01 \x01(\x05R\vmaxpagesize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x16\n" +
 	"\x06filter\x18\x03 \x01(\tR\x06filter\x12\x18\n" +
-	"\aorderby\x18\x04 \x01(\tR\aorderby\"\xb5\x01\n" +
+	"\aorderby\x18\x04 \x01(\tR\aorderby\x12*\n" +
+	"\x02at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xb5\x01\n" +
 	"\x13ListDevicesResponse\x12-\n" +
 	"\x05value\x18\x01 \x03(\v2\x17.fleetlog.api.v1.DeviceR\x05value\x12 \n" +
 	"\tnext_link\x18\x02 \x01(\tH\x00R\bnextLink\x88\x01\x01\x12+\n" +
 	"\x0fnext_page_token\x18\x03 \x01(\tH\x01R\rnextPageToken\x88\x01\x01B\f\n" +
 	"\n" +
 	"_next_linkB\x12\n" +
-	"\x10_next_page_token\"/\n" +
+	"\x10_next_page_token\"[\n" +
 	"\x10GetDeviceRequest\x12\x1b\n" +
-	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\"`\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"`\n" +
 	"\x10PutDeviceRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12/\n" +
 	"\x06device\x18\x02 \x01(\v2\x17.fleetlog.api.v1.DeviceR\x06device\"h\n" +
@@ -1030,63 +1198,73 @@ func file_fleetlog_api_v1_devices_proto_rawDescGZIP() []byte {
 	return file_fleetlog_api_v1_devices_proto_rawDescData
 }
 
-var file_fleetlog_api_v1_devices_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_fleetlog_api_v1_devices_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_fleetlog_api_v1_devices_proto_goTypes = []any{
 	(*Device)(nil),                         // 0: fleetlog.api.v1.Device
-	(*DevicePatch)(nil),                    // 1: fleetlog.api.v1.DevicePatch
-	(*ListDevicesRequest)(nil),             // 2: fleetlog.api.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),            // 3: fleetlog.api.v1.ListDevicesResponse
-	(*GetDeviceRequest)(nil),               // 4: fleetlog.api.v1.GetDeviceRequest
-	(*PutDeviceRequest)(nil),               // 5: fleetlog.api.v1.PutDeviceRequest
-	(*UpdateDeviceRequest)(nil),            // 6: fleetlog.api.v1.UpdateDeviceRequest
-	(*DeleteDeviceRequest)(nil),            // 7: fleetlog.api.v1.DeleteDeviceRequest
-	(*GetDeviceCredentialsRequest)(nil),    // 8: fleetlog.api.v1.GetDeviceCredentialsRequest
-	(*DeviceCredentials)(nil),              // 9: fleetlog.api.v1.DeviceCredentials
-	(*ApproveDeviceRequest)(nil),           // 10: fleetlog.api.v1.ApproveDeviceRequest
-	(*GetDeviceAttestationRequest)(nil),    // 11: fleetlog.api.v1.GetDeviceAttestationRequest
-	(*PutDeviceAttestationRequest)(nil),    // 12: fleetlog.api.v1.PutDeviceAttestationRequest
-	(*UpdateDeviceAttestationRequest)(nil), // 13: fleetlog.api.v1.UpdateDeviceAttestationRequest
-	(*DeleteDeviceAttestationRequest)(nil), // 14: fleetlog.api.v1.DeleteDeviceAttestationRequest
-	(*SymmetricKey)(nil),                   // 15: fleetlog.api.v1.SymmetricKey
-	(*X509)(nil),                           // 16: fleetlog.api.v1.X509
-	(*Attestation)(nil),                    // 17: fleetlog.api.v1.Attestation
-	(*emptypb.Empty)(nil),                  // 18: google.protobuf.Empty
+	(*DeploymentManifest)(nil),             // 1: fleetlog.api.v1.DeploymentManifest
+	(*DevicePatch)(nil),                    // 2: fleetlog.api.v1.DevicePatch
+	(*ListDevicesRequest)(nil),             // 3: fleetlog.api.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),            // 4: fleetlog.api.v1.ListDevicesResponse
+	(*GetDeviceRequest)(nil),               // 5: fleetlog.api.v1.GetDeviceRequest
+	(*PutDeviceRequest)(nil),               // 6: fleetlog.api.v1.PutDeviceRequest
+	(*UpdateDeviceRequest)(nil),            // 7: fleetlog.api.v1.UpdateDeviceRequest
+	(*DeleteDeviceRequest)(nil),            // 8: fleetlog.api.v1.DeleteDeviceRequest
+	(*GetDeviceCredentialsRequest)(nil),    // 9: fleetlog.api.v1.GetDeviceCredentialsRequest
+	(*DeviceCredentials)(nil),              // 10: fleetlog.api.v1.DeviceCredentials
+	(*ApproveDeviceRequest)(nil),           // 11: fleetlog.api.v1.ApproveDeviceRequest
+	(*GetDeviceAttestationRequest)(nil),    // 12: fleetlog.api.v1.GetDeviceAttestationRequest
+	(*PutDeviceAttestationRequest)(nil),    // 13: fleetlog.api.v1.PutDeviceAttestationRequest
+	(*UpdateDeviceAttestationRequest)(nil), // 14: fleetlog.api.v1.UpdateDeviceAttestationRequest
+	(*DeleteDeviceAttestationRequest)(nil), // 15: fleetlog.api.v1.DeleteDeviceAttestationRequest
+	(*structpb.Struct)(nil),                // 16: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil),          // 17: google.protobuf.Timestamp
+	(*SymmetricKey)(nil),                   // 18: fleetlog.api.v1.SymmetricKey
+	(*X509)(nil),                           // 19: fleetlog.api.v1.X509
+	(*Attestation)(nil),                    // 20: fleetlog.api.v1.Attestation
+	(*emptypb.Empty)(nil),                  // 21: google.protobuf.Empty
 }
 var file_fleetlog_api_v1_devices_proto_depIdxs = []int32{
-	0,  // 0: fleetlog.api.v1.ListDevicesResponse.value:type_name -> fleetlog.api.v1.Device
-	0,  // 1: fleetlog.api.v1.PutDeviceRequest.device:type_name -> fleetlog.api.v1.Device
-	1,  // 2: fleetlog.api.v1.UpdateDeviceRequest.device:type_name -> fleetlog.api.v1.DevicePatch
-	15, // 3: fleetlog.api.v1.DeviceCredentials.symmetric_key:type_name -> fleetlog.api.v1.SymmetricKey
-	16, // 4: fleetlog.api.v1.DeviceCredentials.x509:type_name -> fleetlog.api.v1.X509
-	17, // 5: fleetlog.api.v1.PutDeviceAttestationRequest.attestation:type_name -> fleetlog.api.v1.Attestation
-	17, // 6: fleetlog.api.v1.UpdateDeviceAttestationRequest.attestation:type_name -> fleetlog.api.v1.Attestation
-	2,  // 7: fleetlog.api.v1.DeviceService.ListDevices:input_type -> fleetlog.api.v1.ListDevicesRequest
-	4,  // 8: fleetlog.api.v1.DeviceService.GetDevice:input_type -> fleetlog.api.v1.GetDeviceRequest
-	5,  // 9: fleetlog.api.v1.DeviceService.PutDevice:input_type -> fleetlog.api.v1.PutDeviceRequest
-	6,  // 10: fleetlog.api.v1.DeviceService.UpdateDevice:input_type -> fleetlog.api.v1.UpdateDeviceRequest
-	7,  // 11: fleetlog.api.v1.DeviceService.DeleteDevice:input_type -> fleetlog.api.v1.DeleteDeviceRequest
-	8,  // 12: fleetlog.api.v1.DeviceService.GetDeviceCredentials:input_type -> fleetlog.api.v1.GetDeviceCredentialsRequest
-	10, // 13: fleetlog.api.v1.DeviceService.ApproveDevice:input_type -> fleetlog.api.v1.ApproveDeviceRequest
-	11, // 14: fleetlog.api.v1.DeviceService.GetDeviceAttestation:input_type -> fleetlog.api.v1.GetDeviceAttestationRequest
-	12, // 15: fleetlog.api.v1.DeviceService.PutDeviceAttestation:input_type -> fleetlog.api.v1.PutDeviceAttestationRequest
-	13, // 16: fleetlog.api.v1.DeviceService.UpdateDeviceAttestation:input_type -> fleetlog.api.v1.UpdateDeviceAttestationRequest
-	14, // 17: fleetlog.api.v1.DeviceService.DeleteDeviceAttestation:input_type -> fleetlog.api.v1.DeleteDeviceAttestationRequest
-	3,  // 18: fleetlog.api.v1.DeviceService.ListDevices:output_type -> fleetlog.api.v1.ListDevicesResponse
-	0,  // 19: fleetlog.api.v1.DeviceService.GetDevice:output_type -> fleetlog.api.v1.Device
-	0,  // 20: fleetlog.api.v1.DeviceService.PutDevice:output_type -> fleetlog.api.v1.Device
-	0,  // 21: fleetlog.api.v1.DeviceService.UpdateDevice:output_type -> fleetlog.api.v1.Device
-	18, // 22: fleetlog.api.v1.DeviceService.DeleteDevice:output_type -> google.protobuf.Empty
-	9,  // 23: fleetlog.api.v1.DeviceService.GetDeviceCredentials:output_type -> fleetlog.api.v1.DeviceCredentials
-	0,  // 24: fleetlog.api.v1.DeviceService.ApproveDevice:output_type -> fleetlog.api.v1.Device
-	17, // 25: fleetlog.api.v1.DeviceService.GetDeviceAttestation:output_type -> fleetlog.api.v1.Attestation
-	17, // 26: fleetlog.api.v1.DeviceService.PutDeviceAttestation:output_type -> fleetlog.api.v1.Attestation
-	17, // 27: fleetlog.api.v1.DeviceService.UpdateDeviceAttestation:output_type -> fleetlog.api.v1.Attestation
-	18, // 28: fleetlog.api.v1.DeviceService.DeleteDeviceAttestation:output_type -> google.protobuf.Empty
-	18, // [18:29] is the sub-list for method output_type
-	7,  // [7:18] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	1,  // 0: fleetlog.api.v1.Device.deployment_manifest:type_name -> fleetlog.api.v1.DeploymentManifest
+	16, // 1: fleetlog.api.v1.Device.tags:type_name -> google.protobuf.Struct
+	16, // 2: fleetlog.api.v1.DeploymentManifest.data:type_name -> google.protobuf.Struct
+	16, // 3: fleetlog.api.v1.DevicePatch.tags:type_name -> google.protobuf.Struct
+	1,  // 4: fleetlog.api.v1.DevicePatch.deployment_manifest:type_name -> fleetlog.api.v1.DeploymentManifest
+	17, // 5: fleetlog.api.v1.ListDevicesRequest.at:type_name -> google.protobuf.Timestamp
+	0,  // 6: fleetlog.api.v1.ListDevicesResponse.value:type_name -> fleetlog.api.v1.Device
+	17, // 7: fleetlog.api.v1.GetDeviceRequest.at:type_name -> google.protobuf.Timestamp
+	0,  // 8: fleetlog.api.v1.PutDeviceRequest.device:type_name -> fleetlog.api.v1.Device
+	2,  // 9: fleetlog.api.v1.UpdateDeviceRequest.device:type_name -> fleetlog.api.v1.DevicePatch
+	18, // 10: fleetlog.api.v1.DeviceCredentials.symmetric_key:type_name -> fleetlog.api.v1.SymmetricKey
+	19, // 11: fleetlog.api.v1.DeviceCredentials.x509:type_name -> fleetlog.api.v1.X509
+	20, // 12: fleetlog.api.v1.PutDeviceAttestationRequest.attestation:type_name -> fleetlog.api.v1.Attestation
+	20, // 13: fleetlog.api.v1.UpdateDeviceAttestationRequest.attestation:type_name -> fleetlog.api.v1.Attestation
+	3,  // 14: fleetlog.api.v1.DeviceService.ListDevices:input_type -> fleetlog.api.v1.ListDevicesRequest
+	5,  // 15: fleetlog.api.v1.DeviceService.GetDevice:input_type -> fleetlog.api.v1.GetDeviceRequest
+	6,  // 16: fleetlog.api.v1.DeviceService.PutDevice:input_type -> fleetlog.api.v1.PutDeviceRequest
+	7,  // 17: fleetlog.api.v1.DeviceService.UpdateDevice:input_type -> fleetlog.api.v1.UpdateDeviceRequest
+	8,  // 18: fleetlog.api.v1.DeviceService.DeleteDevice:input_type -> fleetlog.api.v1.DeleteDeviceRequest
+	9,  // 19: fleetlog.api.v1.DeviceService.GetDeviceCredentials:input_type -> fleetlog.api.v1.GetDeviceCredentialsRequest
+	11, // 20: fleetlog.api.v1.DeviceService.ApproveDevice:input_type -> fleetlog.api.v1.ApproveDeviceRequest
+	12, // 21: fleetlog.api.v1.DeviceService.GetDeviceAttestation:input_type -> fleetlog.api.v1.GetDeviceAttestationRequest
+	13, // 22: fleetlog.api.v1.DeviceService.PutDeviceAttestation:input_type -> fleetlog.api.v1.PutDeviceAttestationRequest
+	14, // 23: fleetlog.api.v1.DeviceService.UpdateDeviceAttestation:input_type -> fleetlog.api.v1.UpdateDeviceAttestationRequest
+	15, // 24: fleetlog.api.v1.DeviceService.DeleteDeviceAttestation:input_type -> fleetlog.api.v1.DeleteDeviceAttestationRequest
+	4,  // 25: fleetlog.api.v1.DeviceService.ListDevices:output_type -> fleetlog.api.v1.ListDevicesResponse
+	0,  // 26: fleetlog.api.v1.DeviceService.GetDevice:output_type -> fleetlog.api.v1.Device
+	0,  // 27: fleetlog.api.v1.DeviceService.PutDevice:output_type -> fleetlog.api.v1.Device
+	0,  // 28: fleetlog.api.v1.DeviceService.UpdateDevice:output_type -> fleetlog.api.v1.Device
+	21, // 29: fleetlog.api.v1.DeviceService.DeleteDevice:output_type -> google.protobuf.Empty
+	10, // 30: fleetlog.api.v1.DeviceService.GetDeviceCredentials:output_type -> fleetlog.api.v1.DeviceCredentials
+	0,  // 31: fleetlog.api.v1.DeviceService.ApproveDevice:output_type -> fleetlog.api.v1.Device
+	20, // 32: fleetlog.api.v1.DeviceService.GetDeviceAttestation:output_type -> fleetlog.api.v1.Attestation
+	20, // 33: fleetlog.api.v1.DeviceService.PutDeviceAttestation:output_type -> fleetlog.api.v1.Attestation
+	20, // 34: fleetlog.api.v1.DeviceService.UpdateDeviceAttestation:output_type -> fleetlog.api.v1.Attestation
+	21, // 35: fleetlog.api.v1.DeviceService.DeleteDeviceAttestation:output_type -> google.protobuf.Empty
+	25, // [25:36] is the sub-list for method output_type
+	14, // [14:25] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_api_v1_devices_proto_init() }
@@ -1096,15 +1274,15 @@ func file_fleetlog_api_v1_devices_proto_init() {
 	}
 	file_fleetlog_api_v1_attestation_proto_init()
 	file_fleetlog_api_v1_devices_proto_msgTypes[0].OneofWrappers = []any{}
-	file_fleetlog_api_v1_devices_proto_msgTypes[1].OneofWrappers = []any{}
-	file_fleetlog_api_v1_devices_proto_msgTypes[3].OneofWrappers = []any{}
+	file_fleetlog_api_v1_devices_proto_msgTypes[2].OneofWrappers = []any{}
+	file_fleetlog_api_v1_devices_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_api_v1_devices_proto_rawDesc), len(file_fleetlog_api_v1_devices_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -75,6 +75,115 @@ func (EnrollmentGroupType) EnumDescriptor() ([]byte, []int) {
 	return file_fleetlog_events_v1_catalog_proto_rawDescGZIP(), []int{0}
 }
 
+// DeviceOperationKind is what an operation does.
+type DeviceOperationKind int32
+
+const (
+	DeviceOperationKind_DEVICE_OPERATION_KIND_UNSPECIFIED DeviceOperationKind = 0
+	DeviceOperationKind_DEVICE_OPERATION_KIND_IMPORT      DeviceOperationKind = 1
+	DeviceOperationKind_DEVICE_OPERATION_KIND_EXPORT      DeviceOperationKind = 2
+)
+
+// Enum value maps for DeviceOperationKind.
+var (
+	DeviceOperationKind_name = map[int32]string{
+		0: "DEVICE_OPERATION_KIND_UNSPECIFIED",
+		1: "DEVICE_OPERATION_KIND_IMPORT",
+		2: "DEVICE_OPERATION_KIND_EXPORT",
+	}
+	DeviceOperationKind_value = map[string]int32{
+		"DEVICE_OPERATION_KIND_UNSPECIFIED": 0,
+		"DEVICE_OPERATION_KIND_IMPORT":      1,
+		"DEVICE_OPERATION_KIND_EXPORT":      2,
+	}
+)
+
+func (x DeviceOperationKind) Enum() *DeviceOperationKind {
+	p := new(DeviceOperationKind)
+	*p = x
+	return p
+}
+
+func (x DeviceOperationKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DeviceOperationKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_fleetlog_events_v1_catalog_proto_enumTypes[1].Descriptor()
+}
+
+func (DeviceOperationKind) Type() protoreflect.EnumType {
+	return &file_fleetlog_events_v1_catalog_proto_enumTypes[1]
+}
+
+func (x DeviceOperationKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DeviceOperationKind.Descriptor instead.
+func (DeviceOperationKind) EnumDescriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_catalog_proto_rawDescGZIP(), []int{1}
+}
+
+// DeviceOperationStatus is how far it is.
+type DeviceOperationStatus int32
+
+const (
+	DeviceOperationStatus_DEVICE_OPERATION_STATUS_UNSPECIFIED DeviceOperationStatus = 0
+	DeviceOperationStatus_DEVICE_OPERATION_STATUS_PENDING     DeviceOperationStatus = 1
+	DeviceOperationStatus_DEVICE_OPERATION_STATUS_RUNNING     DeviceOperationStatus = 2
+	DeviceOperationStatus_DEVICE_OPERATION_STATUS_COMPLETED   DeviceOperationStatus = 3
+	DeviceOperationStatus_DEVICE_OPERATION_STATUS_FAILED      DeviceOperationStatus = 4
+	DeviceOperationStatus_DEVICE_OPERATION_STATUS_CANCELLED   DeviceOperationStatus = 5
+)
+
+// Enum value maps for DeviceOperationStatus.
+var (
+	DeviceOperationStatus_name = map[int32]string{
+		0: "DEVICE_OPERATION_STATUS_UNSPECIFIED",
+		1: "DEVICE_OPERATION_STATUS_PENDING",
+		2: "DEVICE_OPERATION_STATUS_RUNNING",
+		3: "DEVICE_OPERATION_STATUS_COMPLETED",
+		4: "DEVICE_OPERATION_STATUS_FAILED",
+		5: "DEVICE_OPERATION_STATUS_CANCELLED",
+	}
+	DeviceOperationStatus_value = map[string]int32{
+		"DEVICE_OPERATION_STATUS_UNSPECIFIED": 0,
+		"DEVICE_OPERATION_STATUS_PENDING":     1,
+		"DEVICE_OPERATION_STATUS_RUNNING":     2,
+		"DEVICE_OPERATION_STATUS_COMPLETED":   3,
+		"DEVICE_OPERATION_STATUS_FAILED":      4,
+		"DEVICE_OPERATION_STATUS_CANCELLED":   5,
+	}
+)
+
+func (x DeviceOperationStatus) Enum() *DeviceOperationStatus {
+	p := new(DeviceOperationStatus)
+	*p = x
+	return p
+}
+
+func (x DeviceOperationStatus) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DeviceOperationStatus) Descriptor() protoreflect.EnumDescriptor {
+	return file_fleetlog_events_v1_catalog_proto_enumTypes[2].Descriptor()
+}
+
+func (DeviceOperationStatus) Type() protoreflect.EnumType {
+	return &file_fleetlog_events_v1_catalog_proto_enumTypes[2]
+}
+
+func (x DeviceOperationStatus) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DeviceOperationStatus.Descriptor instead.
+func (DeviceOperationStatus) EnumDescriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_catalog_proto_rawDescGZIP(), []int{2}
+}
+
 // CatalogEvent is one record of the `catalog` topic: an intent to make a
 // resource what its body says, or to delete it. The topic has one partition, so
 // that every node folds all events in the same order, and decides alike even
@@ -100,6 +209,9 @@ type CatalogEvent struct {
 	//
 	//	*CatalogEvent_Deleted
 	//	*CatalogEvent_EnrollmentGroup
+	//	*CatalogEvent_DeviceTemplate
+	//	*CatalogEvent_DeviceGroup
+	//	*CatalogEvent_DeviceOperation
 	Change        isCatalogEvent_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -209,6 +321,33 @@ func (x *CatalogEvent) GetEnrollmentGroup() *EnrollmentGroup {
 	return nil
 }
 
+func (x *CatalogEvent) GetDeviceTemplate() *DeviceTemplate {
+	if x != nil {
+		if x, ok := x.Change.(*CatalogEvent_DeviceTemplate); ok {
+			return x.DeviceTemplate
+		}
+	}
+	return nil
+}
+
+func (x *CatalogEvent) GetDeviceGroup() *DeviceGroup {
+	if x != nil {
+		if x, ok := x.Change.(*CatalogEvent_DeviceGroup); ok {
+			return x.DeviceGroup
+		}
+	}
+	return nil
+}
+
+func (x *CatalogEvent) GetDeviceOperation() *DeviceOperation {
+	if x != nil {
+		if x, ok := x.Change.(*CatalogEvent_DeviceOperation); ok {
+			return x.DeviceOperation
+		}
+	}
+	return nil
+}
+
 type isCatalogEvent_Change interface {
 	isCatalogEvent_Change()
 }
@@ -221,9 +360,27 @@ type CatalogEvent_EnrollmentGroup struct {
 	EnrollmentGroup *EnrollmentGroup `protobuf:"bytes,20,opt,name=enrollment_group,json=enrollmentGroup,proto3,oneof"`
 }
 
+type CatalogEvent_DeviceTemplate struct {
+	DeviceTemplate *DeviceTemplate `protobuf:"bytes,21,opt,name=device_template,json=deviceTemplate,proto3,oneof"`
+}
+
+type CatalogEvent_DeviceGroup struct {
+	DeviceGroup *DeviceGroup `protobuf:"bytes,22,opt,name=device_group,json=deviceGroup,proto3,oneof"`
+}
+
+type CatalogEvent_DeviceOperation struct {
+	DeviceOperation *DeviceOperation `protobuf:"bytes,23,opt,name=device_operation,json=deviceOperation,proto3,oneof"`
+}
+
 func (*CatalogEvent_Deleted) isCatalogEvent_Change() {}
 
 func (*CatalogEvent_EnrollmentGroup) isCatalogEvent_Change() {}
+
+func (*CatalogEvent_DeviceTemplate) isCatalogEvent_Change() {}
+
+func (*CatalogEvent_DeviceGroup) isCatalogEvent_Change() {}
+
+func (*CatalogEvent_DeviceOperation) isCatalogEvent_Change() {}
 
 // CatalogDeleted removes the resource. Its version lives on, so that an etag
 // from before the deletion can never match a later resource of the same id.
@@ -499,11 +656,319 @@ func (x *SigningCertificate) GetVerificationCode() string {
 	return ""
 }
 
+// DeviceTemplate is a device template: what devices do by, and what people are
+// still at work on.
+type DeviceTemplate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The template's JSON in IoT Central's form, without its etag, as devices have it;
+	// empty until it is published.
+	Published []byte `protobuf:"bytes,1,opt,name=published,proto3" json:"published,omitempty"`
+	// The same as edited since; empty when there is no draft.
+	Draft         []byte                 `protobuf:"bytes,2,opt,name=draft,proto3" json:"draft,omitempty"`
+	PublishedAt   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=published_at,json=publishedAt,proto3" json:"published_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceTemplate) Reset() {
+	*x = DeviceTemplate{}
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceTemplate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceTemplate) ProtoMessage() {}
+
+func (x *DeviceTemplate) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceTemplate.ProtoReflect.Descriptor instead.
+func (*DeviceTemplate) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_catalog_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DeviceTemplate) GetPublished() []byte {
+	if x != nil {
+		return x.Published
+	}
+	return nil
+}
+
+func (x *DeviceTemplate) GetDraft() []byte {
+	if x != nil {
+		return x.Draft
+	}
+	return nil
+}
+
+func (x *DeviceTemplate) GetPublishedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PublishedAt
+	}
+	return nil
+}
+
+// DeviceGroup is a saved query for devices.
+type DeviceGroup struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	DisplayName string                 `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// `SELECT * FROM devices WHERE ...`
+	Filter        string   `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
+	Description   string   `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
+	Organizations []string `protobuf:"bytes,4,rep,name=organizations,proto3" json:"organizations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceGroup) Reset() {
+	*x = DeviceGroup{}
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceGroup) ProtoMessage() {}
+
+func (x *DeviceGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceGroup.ProtoReflect.Descriptor instead.
+func (*DeviceGroup) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_catalog_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DeviceGroup) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *DeviceGroup) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *DeviceGroup) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *DeviceGroup) GetOrganizations() []string {
+	if x != nil {
+		return x.Organizations
+	}
+	return nil
+}
+
+// DeviceOperation is an import or export of devices: background work that people
+// can follow.
+type DeviceOperation struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Kind        DeviceOperationKind    `protobuf:"varint,1,opt,name=kind,proto3,enum=fleetlog.events.v1.DeviceOperationKind" json:"kind,omitempty"`
+	Status      DeviceOperationStatus  `protobuf:"varint,2,opt,name=status,proto3,enum=fleetlog.events.v1.DeviceOperationStatus" json:"status,omitempty"`
+	DisplayName string                 `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// Devices to do, done and failed so far; total is 0 until it is known.
+	Total     uint32 `protobuf:"varint,4,opt,name=total,proto3" json:"total,omitempty"`
+	Succeeded uint32 `protobuf:"varint,5,opt,name=succeeded,proto3" json:"succeeded,omitempty"`
+	Failed    uint32 `protobuf:"varint,6,opt,name=failed,proto3" json:"failed,omitempty"`
+	// Names in the file store: what is read, what is written, what went wrong.
+	Input  string `protobuf:"bytes,7,opt,name=input,proto3" json:"input,omitempty"`
+	Output string `protobuf:"bytes,8,opt,name=output,proto3" json:"output,omitempty"`
+	Errors string `protobuf:"bytes,9,opt,name=errors,proto3" json:"errors,omitempty"`
+	// Why it failed as a whole.
+	Failure string `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`
+	// Node that works on it, and until when the others leave it to that one.
+	Node  string                 `protobuf:"bytes,11,opt,name=node,proto3" json:"node,omitempty"`
+	Lease *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=lease,proto3" json:"lease,omitempty"`
+	// For an import: what the devices get.
+	Template     string `protobuf:"bytes,13,opt,name=template,proto3" json:"template,omitempty"`
+	Organization string `protobuf:"bytes,14,opt,name=organization,proto3" json:"organization,omitempty"`
+	// For an export: which devices.
+	DeviceGroup string `protobuf:"bytes,15,opt,name=device_group,json=deviceGroup,proto3" json:"device_group,omitempty"`
+	// Who asked for it.
+	Actor         *Actor `protobuf:"bytes,16,opt,name=actor,proto3" json:"actor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceOperation) Reset() {
+	*x = DeviceOperation{}
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceOperation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceOperation) ProtoMessage() {}
+
+func (x *DeviceOperation) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceOperation.ProtoReflect.Descriptor instead.
+func (*DeviceOperation) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_catalog_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DeviceOperation) GetKind() DeviceOperationKind {
+	if x != nil {
+		return x.Kind
+	}
+	return DeviceOperationKind_DEVICE_OPERATION_KIND_UNSPECIFIED
+}
+
+func (x *DeviceOperation) GetStatus() DeviceOperationStatus {
+	if x != nil {
+		return x.Status
+	}
+	return DeviceOperationStatus_DEVICE_OPERATION_STATUS_UNSPECIFIED
+}
+
+func (x *DeviceOperation) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *DeviceOperation) GetTotal() uint32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *DeviceOperation) GetSucceeded() uint32 {
+	if x != nil {
+		return x.Succeeded
+	}
+	return 0
+}
+
+func (x *DeviceOperation) GetFailed() uint32 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *DeviceOperation) GetInput() string {
+	if x != nil {
+		return x.Input
+	}
+	return ""
+}
+
+func (x *DeviceOperation) GetOutput() string {
+	if x != nil {
+		return x.Output
+	}
+	return ""
+}
+
+func (x *DeviceOperation) GetErrors() string {
+	if x != nil {
+		return x.Errors
+	}
+	return ""
+}
+
+func (x *DeviceOperation) GetFailure() string {
+	if x != nil {
+		return x.Failure
+	}
+	return ""
+}
+
+func (x *DeviceOperation) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *DeviceOperation) GetLease() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+func (x *DeviceOperation) GetTemplate() string {
+	if x != nil {
+		return x.Template
+	}
+	return ""
+}
+
+func (x *DeviceOperation) GetOrganization() string {
+	if x != nil {
+		return x.Organization
+	}
+	return ""
+}
+
+func (x *DeviceOperation) GetDeviceGroup() string {
+	if x != nil {
+		return x.DeviceGroup
+	}
+	return ""
+}
+
+func (x *DeviceOperation) GetActor() *Actor {
+	if x != nil {
+		return x.Actor
+	}
+	return nil
+}
+
 var File_fleetlog_events_v1_catalog_proto protoreflect.FileDescriptor
 
 const file_fleetlog_events_v1_catalog_proto_rawDesc = "" +
 	"\n" +
-	" fleetlog/events/v1/catalog.proto\x12\x12fleetlog.events.v1\x1a\x1ffleetlog/events/v1/device.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x03\n" +
+	" fleetlog/events/v1/catalog.proto\x12\x12fleetlog.events.v1\x1a\x1ffleetlog/events/v1/device.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x90\x05\n" +
 	"\fCatalogEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x12\n" +
@@ -514,7 +979,10 @@ const file_fleetlog_events_v1_catalog_proto_rawDesc = "" +
 	"\fprecondition\x18\a \x01(\v2 .fleetlog.events.v1.PreconditionR\fprecondition\x12>\n" +
 	"\adeleted\x18\n" +
 	" \x01(\v2\".fleetlog.events.v1.CatalogDeletedH\x00R\adeleted\x12P\n" +
-	"\x10enrollment_group\x18\x14 \x01(\v2#.fleetlog.events.v1.EnrollmentGroupH\x00R\x0fenrollmentGroupB\b\n" +
+	"\x10enrollment_group\x18\x14 \x01(\v2#.fleetlog.events.v1.EnrollmentGroupH\x00R\x0fenrollmentGroup\x12M\n" +
+	"\x0fdevice_template\x18\x15 \x01(\v2\".fleetlog.events.v1.DeviceTemplateH\x00R\x0edeviceTemplate\x12D\n" +
+	"\fdevice_group\x18\x16 \x01(\v2\x1f.fleetlog.events.v1.DeviceGroupH\x00R\vdeviceGroup\x12P\n" +
+	"\x10device_operation\x18\x17 \x01(\v2#.fleetlog.events.v1.DeviceOperationH\x00R\x0fdeviceOperationB\b\n" +
 	"\x06change\"\x10\n" +
 	"\x0eCatalogDeleted\"\xc3\x02\n" +
 	"\x0fEnrollmentGroup\x12!\n" +
@@ -532,11 +1000,49 @@ const file_fleetlog_events_v1_catalog_proto_rawDesc = "" +
 	"\x12SigningCertificate\x12\x10\n" +
 	"\x03der\x18\x01 \x01(\fR\x03der\x12\x1a\n" +
 	"\bverified\x18\x02 \x01(\bR\bverified\x12+\n" +
-	"\x11verification_code\x18\x03 \x01(\tR\x10verificationCode*\x7f\n" +
+	"\x11verification_code\x18\x03 \x01(\tR\x10verificationCode\"\x83\x01\n" +
+	"\x0eDeviceTemplate\x12\x1c\n" +
+	"\tpublished\x18\x01 \x01(\fR\tpublished\x12\x14\n" +
+	"\x05draft\x18\x02 \x01(\fR\x05draft\x12=\n" +
+	"\fpublished_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vpublishedAt\"\x90\x01\n" +
+	"\vDeviceGroup\x12!\n" +
+	"\fdisplay_name\x18\x01 \x01(\tR\vdisplayName\x12\x16\n" +
+	"\x06filter\x18\x02 \x01(\tR\x06filter\x12 \n" +
+	"\vdescription\x18\x03 \x01(\tR\vdescription\x12$\n" +
+	"\rorganizations\x18\x04 \x03(\tR\rorganizations\"\xba\x04\n" +
+	"\x0fDeviceOperation\x12;\n" +
+	"\x04kind\x18\x01 \x01(\x0e2'.fleetlog.events.v1.DeviceOperationKindR\x04kind\x12A\n" +
+	"\x06status\x18\x02 \x01(\x0e2).fleetlog.events.v1.DeviceOperationStatusR\x06status\x12!\n" +
+	"\fdisplay_name\x18\x03 \x01(\tR\vdisplayName\x12\x14\n" +
+	"\x05total\x18\x04 \x01(\rR\x05total\x12\x1c\n" +
+	"\tsucceeded\x18\x05 \x01(\rR\tsucceeded\x12\x16\n" +
+	"\x06failed\x18\x06 \x01(\rR\x06failed\x12\x14\n" +
+	"\x05input\x18\a \x01(\tR\x05input\x12\x16\n" +
+	"\x06output\x18\b \x01(\tR\x06output\x12\x16\n" +
+	"\x06errors\x18\t \x01(\tR\x06errors\x12\x18\n" +
+	"\afailure\x18\n" +
+	" \x01(\tR\afailure\x12\x12\n" +
+	"\x04node\x18\v \x01(\tR\x04node\x120\n" +
+	"\x05lease\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x05lease\x12\x1a\n" +
+	"\btemplate\x18\r \x01(\tR\btemplate\x12\"\n" +
+	"\forganization\x18\x0e \x01(\tR\forganization\x12!\n" +
+	"\fdevice_group\x18\x0f \x01(\tR\vdeviceGroup\x12/\n" +
+	"\x05actor\x18\x10 \x01(\v2\x19.fleetlog.events.v1.ActorR\x05actor*\x7f\n" +
 	"\x13EnrollmentGroupType\x12%\n" +
 	"!ENROLLMENT_GROUP_TYPE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19ENROLLMENT_GROUP_TYPE_IOT\x10\x01\x12\"\n" +
-	"\x1eENROLLMENT_GROUP_TYPE_IOT_EDGE\x10\x02B@Z>github.com/fleetlog/fleetlog/proto/fleetlog/events/v1;eventsv1b\x06proto3"
+	"\x1eENROLLMENT_GROUP_TYPE_IOT_EDGE\x10\x02*\x80\x01\n" +
+	"\x13DeviceOperationKind\x12%\n" +
+	"!DEVICE_OPERATION_KIND_UNSPECIFIED\x10\x00\x12 \n" +
+	"\x1cDEVICE_OPERATION_KIND_IMPORT\x10\x01\x12 \n" +
+	"\x1cDEVICE_OPERATION_KIND_EXPORT\x10\x02*\xfc\x01\n" +
+	"\x15DeviceOperationStatus\x12'\n" +
+	"#DEVICE_OPERATION_STATUS_UNSPECIFIED\x10\x00\x12#\n" +
+	"\x1fDEVICE_OPERATION_STATUS_PENDING\x10\x01\x12#\n" +
+	"\x1fDEVICE_OPERATION_STATUS_RUNNING\x10\x02\x12%\n" +
+	"!DEVICE_OPERATION_STATUS_COMPLETED\x10\x03\x12\"\n" +
+	"\x1eDEVICE_OPERATION_STATUS_FAILED\x10\x04\x12%\n" +
+	"!DEVICE_OPERATION_STATUS_CANCELLED\x10\x05B@Z>github.com/fleetlog/fleetlog/proto/fleetlog/events/v1;eventsv1b\x06proto3"
 
 var (
 	file_fleetlog_events_v1_catalog_proto_rawDescOnce sync.Once
@@ -550,36 +1056,49 @@ func file_fleetlog_events_v1_catalog_proto_rawDescGZIP() []byte {
 	return file_fleetlog_events_v1_catalog_proto_rawDescData
 }
 
-var file_fleetlog_events_v1_catalog_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_fleetlog_events_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_fleetlog_events_v1_catalog_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_fleetlog_events_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_fleetlog_events_v1_catalog_proto_goTypes = []any{
 	(EnrollmentGroupType)(0),      // 0: fleetlog.events.v1.EnrollmentGroupType
-	(*CatalogEvent)(nil),          // 1: fleetlog.events.v1.CatalogEvent
-	(*CatalogDeleted)(nil),        // 2: fleetlog.events.v1.CatalogDeleted
-	(*EnrollmentGroup)(nil),       // 3: fleetlog.events.v1.EnrollmentGroup
-	(*SigningCertificates)(nil),   // 4: fleetlog.events.v1.SigningCertificates
-	(*SigningCertificate)(nil),    // 5: fleetlog.events.v1.SigningCertificate
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
-	(*Actor)(nil),                 // 7: fleetlog.events.v1.Actor
-	(*Precondition)(nil),          // 8: fleetlog.events.v1.Precondition
-	(*SealedKeys)(nil),            // 9: fleetlog.events.v1.SealedKeys
+	(DeviceOperationKind)(0),      // 1: fleetlog.events.v1.DeviceOperationKind
+	(DeviceOperationStatus)(0),    // 2: fleetlog.events.v1.DeviceOperationStatus
+	(*CatalogEvent)(nil),          // 3: fleetlog.events.v1.CatalogEvent
+	(*CatalogDeleted)(nil),        // 4: fleetlog.events.v1.CatalogDeleted
+	(*EnrollmentGroup)(nil),       // 5: fleetlog.events.v1.EnrollmentGroup
+	(*SigningCertificates)(nil),   // 6: fleetlog.events.v1.SigningCertificates
+	(*SigningCertificate)(nil),    // 7: fleetlog.events.v1.SigningCertificate
+	(*DeviceTemplate)(nil),        // 8: fleetlog.events.v1.DeviceTemplate
+	(*DeviceGroup)(nil),           // 9: fleetlog.events.v1.DeviceGroup
+	(*DeviceOperation)(nil),       // 10: fleetlog.events.v1.DeviceOperation
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*Actor)(nil),                 // 12: fleetlog.events.v1.Actor
+	(*Precondition)(nil),          // 13: fleetlog.events.v1.Precondition
+	(*SealedKeys)(nil),            // 14: fleetlog.events.v1.SealedKeys
 }
 var file_fleetlog_events_v1_catalog_proto_depIdxs = []int32{
-	6,  // 0: fleetlog.events.v1.CatalogEvent.time:type_name -> google.protobuf.Timestamp
-	7,  // 1: fleetlog.events.v1.CatalogEvent.actor:type_name -> fleetlog.events.v1.Actor
-	8,  // 2: fleetlog.events.v1.CatalogEvent.precondition:type_name -> fleetlog.events.v1.Precondition
-	2,  // 3: fleetlog.events.v1.CatalogEvent.deleted:type_name -> fleetlog.events.v1.CatalogDeleted
-	3,  // 4: fleetlog.events.v1.CatalogEvent.enrollment_group:type_name -> fleetlog.events.v1.EnrollmentGroup
-	0,  // 5: fleetlog.events.v1.EnrollmentGroup.type:type_name -> fleetlog.events.v1.EnrollmentGroupType
-	9,  // 6: fleetlog.events.v1.EnrollmentGroup.symmetric_key:type_name -> fleetlog.events.v1.SealedKeys
-	4,  // 7: fleetlog.events.v1.EnrollmentGroup.x509:type_name -> fleetlog.events.v1.SigningCertificates
-	5,  // 8: fleetlog.events.v1.SigningCertificates.primary:type_name -> fleetlog.events.v1.SigningCertificate
-	5,  // 9: fleetlog.events.v1.SigningCertificates.secondary:type_name -> fleetlog.events.v1.SigningCertificate
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	11, // 0: fleetlog.events.v1.CatalogEvent.time:type_name -> google.protobuf.Timestamp
+	12, // 1: fleetlog.events.v1.CatalogEvent.actor:type_name -> fleetlog.events.v1.Actor
+	13, // 2: fleetlog.events.v1.CatalogEvent.precondition:type_name -> fleetlog.events.v1.Precondition
+	4,  // 3: fleetlog.events.v1.CatalogEvent.deleted:type_name -> fleetlog.events.v1.CatalogDeleted
+	5,  // 4: fleetlog.events.v1.CatalogEvent.enrollment_group:type_name -> fleetlog.events.v1.EnrollmentGroup
+	8,  // 5: fleetlog.events.v1.CatalogEvent.device_template:type_name -> fleetlog.events.v1.DeviceTemplate
+	9,  // 6: fleetlog.events.v1.CatalogEvent.device_group:type_name -> fleetlog.events.v1.DeviceGroup
+	10, // 7: fleetlog.events.v1.CatalogEvent.device_operation:type_name -> fleetlog.events.v1.DeviceOperation
+	0,  // 8: fleetlog.events.v1.EnrollmentGroup.type:type_name -> fleetlog.events.v1.EnrollmentGroupType
+	14, // 9: fleetlog.events.v1.EnrollmentGroup.symmetric_key:type_name -> fleetlog.events.v1.SealedKeys
+	6,  // 10: fleetlog.events.v1.EnrollmentGroup.x509:type_name -> fleetlog.events.v1.SigningCertificates
+	7,  // 11: fleetlog.events.v1.SigningCertificates.primary:type_name -> fleetlog.events.v1.SigningCertificate
+	7,  // 12: fleetlog.events.v1.SigningCertificates.secondary:type_name -> fleetlog.events.v1.SigningCertificate
+	11, // 13: fleetlog.events.v1.DeviceTemplate.published_at:type_name -> google.protobuf.Timestamp
+	1,  // 14: fleetlog.events.v1.DeviceOperation.kind:type_name -> fleetlog.events.v1.DeviceOperationKind
+	2,  // 15: fleetlog.events.v1.DeviceOperation.status:type_name -> fleetlog.events.v1.DeviceOperationStatus
+	11, // 16: fleetlog.events.v1.DeviceOperation.lease:type_name -> google.protobuf.Timestamp
+	12, // 17: fleetlog.events.v1.DeviceOperation.actor:type_name -> fleetlog.events.v1.Actor
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_events_v1_catalog_proto_init() }
@@ -591,6 +1110,9 @@ func file_fleetlog_events_v1_catalog_proto_init() {
 	file_fleetlog_events_v1_catalog_proto_msgTypes[0].OneofWrappers = []any{
 		(*CatalogEvent_Deleted)(nil),
 		(*CatalogEvent_EnrollmentGroup)(nil),
+		(*CatalogEvent_DeviceTemplate)(nil),
+		(*CatalogEvent_DeviceGroup)(nil),
+		(*CatalogEvent_DeviceOperation)(nil),
 	}
 	file_fleetlog_events_v1_catalog_proto_msgTypes[2].OneofWrappers = []any{
 		(*EnrollmentGroup_SymmetricKey)(nil),
@@ -601,8 +1123,8 @@ func file_fleetlog_events_v1_catalog_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_events_v1_catalog_proto_rawDesc), len(file_fleetlog_events_v1_catalog_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   5,
+			NumEnums:      3,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

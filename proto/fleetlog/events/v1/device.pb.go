@@ -200,6 +200,7 @@ type DeviceEvent struct {
 	//	*DeviceEvent_ParentAssigned
 	//	*DeviceEvent_SubscriptionsKept
 	//	*DeviceEvent_FileUploaded
+	//	*DeviceEvent_DeploymentApplied
 	Change        isDeviceEvent_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -498,6 +499,15 @@ func (x *DeviceEvent) GetFileUploaded() *FileUploaded {
 	return nil
 }
 
+func (x *DeviceEvent) GetDeploymentApplied() *DeploymentApplied {
+	if x != nil {
+		if x, ok := x.Change.(*DeviceEvent_DeploymentApplied); ok {
+			return x.DeploymentApplied
+		}
+	}
+	return nil
+}
+
 type isDeviceEvent_Change interface {
 	isDeviceEvent_Change()
 }
@@ -594,6 +604,10 @@ type DeviceEvent_FileUploaded struct {
 	FileUploaded *FileUploaded `protobuf:"bytes,46,opt,name=file_uploaded,json=fileUploaded,proto3,oneof"`
 }
 
+type DeviceEvent_DeploymentApplied struct {
+	DeploymentApplied *DeploymentApplied `protobuf:"bytes,47,opt,name=deployment_applied,json=deploymentApplied,proto3,oneof"`
+}
+
 func (*DeviceEvent_Registered) isDeviceEvent_Change() {}
 
 func (*DeviceEvent_Updated) isDeviceEvent_Change() {}
@@ -639,6 +653,8 @@ func (*DeviceEvent_ParentAssigned) isDeviceEvent_Change() {}
 func (*DeviceEvent_SubscriptionsKept) isDeviceEvent_Change() {}
 
 func (*DeviceEvent_FileUploaded) isDeviceEvent_Change() {}
+
+func (*DeviceEvent_DeploymentApplied) isDeviceEvent_Change() {}
 
 // Actor names the principal behind an event and the request it came in.
 type Actor struct {
@@ -758,6 +774,13 @@ type DeviceRegistered struct {
 	Enabled       bool                   `protobuf:"varint,3,opt,name=enabled,proto3" json:"enabled,omitempty"`
 	Simulated     bool                   `protobuf:"varint,4,opt,name=simulated,proto3" json:"simulated,omitempty"`
 	Organizations []string               `protobuf:"bytes,5,rep,name=organizations,proto3" json:"organizations,omitempty"`
+	// Labels people filter by: a JSON object; empty for none.
+	Tags []byte `protobuf:"bytes,6,opt,name=tags,proto3" json:"tags,omitempty"`
+	// An IoT Edge device.
+	Edge bool `protobuf:"varint,7,opt,name=edge,proto3" json:"edge,omitempty"`
+	// Desired properties that the template gives a new device: a JSON merge patch. It
+	// counts for names that are not desired yet.
+	Initial       []byte `protobuf:"bytes,8,opt,name=initial,proto3" json:"initial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -827,6 +850,27 @@ func (x *DeviceRegistered) GetOrganizations() []string {
 	return nil
 }
 
+func (x *DeviceRegistered) GetTags() []byte {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *DeviceRegistered) GetEdge() bool {
+	if x != nil {
+		return x.Edge
+	}
+	return false
+}
+
+func (x *DeviceRegistered) GetInitial() []byte {
+	if x != nil {
+		return x.Initial
+	}
+	return nil
+}
+
 // DeviceUpdated changes the fields that are set and leaves the others.
 type DeviceUpdated struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -836,6 +880,10 @@ type DeviceUpdated struct {
 	Simulated   *bool                  `protobuf:"varint,4,opt,name=simulated,proto3,oneof" json:"simulated,omitempty"`
 	// Unset keeps the organizations; an empty list clears them.
 	Organizations *Organizations `protobuf:"bytes,5,opt,name=organizations,proto3" json:"organizations,omitempty"`
+	// JSON merge patch (RFC 7396) of the tags; unset keeps them.
+	Tags []byte `protobuf:"bytes,6,opt,name=tags,proto3,oneof" json:"tags,omitempty"`
+	// As in DeviceRegistered, of the template the device is given.
+	Initial       []byte `protobuf:"bytes,7,opt,name=initial,proto3" json:"initial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -901,6 +949,20 @@ func (x *DeviceUpdated) GetSimulated() bool {
 func (x *DeviceUpdated) GetOrganizations() *Organizations {
 	if x != nil {
 		return x.Organizations
+	}
+	return nil
+}
+
+func (x *DeviceUpdated) GetTags() []byte {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *DeviceUpdated) GetInitial() []byte {
+	if x != nil {
+		return x.Initial
 	}
 	return nil
 }
@@ -1079,8 +1141,12 @@ type DeviceConnected struct {
 	CleanSession bool `protobuf:"varint,5,opt,name=clean_session,json=cleanSession,proto3" json:"clean_session,omitempty"`
 	// How long the session outlives the connection, in seconds; 0 ends it with it.
 	SessionSeconds uint32 `protobuf:"varint,6,opt,name=session_seconds,json=sessionSeconds,proto3" json:"session_seconds,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Template for a device that has none, by the model it announced, and the desired
+	// properties that this template gives a new device.
+	Template      string `protobuf:"bytes,7,opt,name=template,proto3" json:"template,omitempty"`
+	Initial       []byte `protobuf:"bytes,8,opt,name=initial,proto3" json:"initial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeviceConnected) Reset() {
@@ -1153,6 +1219,20 @@ func (x *DeviceConnected) GetSessionSeconds() uint32 {
 		return x.SessionSeconds
 	}
 	return 0
+}
+
+func (x *DeviceConnected) GetTemplate() string {
+	if x != nil {
+		return x.Template
+	}
+	return ""
+}
+
+func (x *DeviceConnected) GetInitial() []byte {
+	if x != nil {
+		return x.Initial
+	}
+	return nil
 }
 
 // DeviceDisconnected ends a connection. It is refused when another connection
@@ -1228,12 +1308,18 @@ func (x *DeviceDisconnected) GetSessionSeconds() uint32 {
 	return 0
 }
 
-// PropertiesDesired changes the desired section of a twin.
+// PropertiesDesired changes what people have set: the desired section of a twin,
+// the device's cloud properties, or both at once.
 type PropertiesDesired struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// JSON merge patch (RFC 7396), or the whole section when it replaces.
-	Patch         []byte `protobuf:"bytes,1,opt,name=patch,proto3" json:"patch,omitempty"`
-	Replace       bool   `protobuf:"varint,2,opt,name=replace,proto3" json:"replace,omitempty"`
+	// JSON merge patch (RFC 7396), or the whole section when it replaces. Unset
+	// leaves the desired section as it is.
+	Patch []byte `protobuf:"bytes,1,opt,name=patch,proto3" json:"patch,omitempty"`
+	// The patches are whole sections.
+	Replace bool `protobuf:"varint,2,opt,name=replace,proto3" json:"replace,omitempty"`
+	// The same for the cloud properties, which only a device has, no module. Unset
+	// leaves them as they are.
+	Cloud         []byte `protobuf:"bytes,3,opt,name=cloud,proto3,oneof" json:"cloud,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1280,6 +1366,13 @@ func (x *PropertiesDesired) GetReplace() bool {
 		return x.Replace
 	}
 	return false
+}
+
+func (x *PropertiesDesired) GetCloud() []byte {
+	if x != nil {
+		return x.Cloud
+	}
+	return nil
 }
 
 // PropertiesReported changes the reported section of a twin.
@@ -1949,7 +2042,9 @@ func (x *Subscription) GetQos() uint32 {
 type ParentAssigned struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id of the gateway, a device of the same tenant; empty detaches.
-	Parent        string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	Parent string `protobuf:"bytes,1,opt,name=parent,proto3" json:"parent,omitempty"`
+	// Id of the relationship between the two; the gateway's when not given.
+	Relationship  string `protobuf:"bytes,2,opt,name=relationship,proto3" json:"relationship,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1991,6 +2086,121 @@ func (x *ParentAssigned) GetParent() string {
 	return ""
 }
 
+func (x *ParentAssigned) GetRelationship() string {
+	if x != nil {
+		return x.Relationship
+	}
+	return ""
+}
+
+// DeploymentApplied gives an IoT Edge device the modules of a deployment manifest
+// and sets the desired properties of each.
+type DeploymentApplied struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Deployment *Deployment            `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	// The manifest's `data`: a JSON object with `modulesContent`.
+	Content       []byte `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeploymentApplied) Reset() {
+	*x = DeploymentApplied{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeploymentApplied) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeploymentApplied) ProtoMessage() {}
+
+func (x *DeploymentApplied) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeploymentApplied.ProtoReflect.Descriptor instead.
+func (*DeploymentApplied) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *DeploymentApplied) GetDeployment() *Deployment {
+	if x != nil {
+		return x.Deployment
+	}
+	return nil
+}
+
+func (x *DeploymentApplied) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+// Deployment names the deployment manifest a device has.
+type Deployment struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	DisplayName   string                 `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Deployment) Reset() {
+	*x = Deployment{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Deployment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Deployment) ProtoMessage() {}
+
+func (x *Deployment) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Deployment.ProtoReflect.Descriptor instead.
+func (*Deployment) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Deployment) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Deployment) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
 // FileUploaded says that a device has ended a file upload. It changes no state:
 // the file itself is in the file store.
 type FileUploaded struct {
@@ -2011,7 +2221,7 @@ type FileUploaded struct {
 
 func (x *FileUploaded) Reset() {
 	*x = FileUploaded{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2023,7 +2233,7 @@ func (x *FileUploaded) String() string {
 func (*FileUploaded) ProtoMessage() {}
 
 func (x *FileUploaded) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[24]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2036,7 +2246,7 @@ func (x *FileUploaded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileUploaded.ProtoReflect.Descriptor instead.
 func (*FileUploaded) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{24}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *FileUploaded) GetBlob() string {
@@ -2097,14 +2307,16 @@ type DeviceProvisioned struct {
 	// of the device's own.
 	Creates bool `protobuf:"varint,4,opt,name=creates,proto3" json:"creates,omitempty"`
 	// A device that this creates needs no approval.
-	AutoApprove   bool `protobuf:"varint,5,opt,name=auto_approve,json=autoApprove,proto3" json:"auto_approve,omitempty"`
+	AutoApprove bool `protobuf:"varint,5,opt,name=auto_approve,json=autoApprove,proto3" json:"auto_approve,omitempty"`
+	// As in DeviceRegistered, of the template above.
+	Initial       []byte `protobuf:"bytes,6,opt,name=initial,proto3" json:"initial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeviceProvisioned) Reset() {
 	*x = DeviceProvisioned{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2116,7 +2328,7 @@ func (x *DeviceProvisioned) String() string {
 func (*DeviceProvisioned) ProtoMessage() {}
 
 func (x *DeviceProvisioned) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[25]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2129,7 +2341,7 @@ func (x *DeviceProvisioned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceProvisioned.ProtoReflect.Descriptor instead.
 func (*DeviceProvisioned) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{25}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeviceProvisioned) GetEnrollmentGroup() string {
@@ -2167,6 +2379,13 @@ func (x *DeviceProvisioned) GetAutoApprove() bool {
 	return false
 }
 
+func (x *DeviceProvisioned) GetInitial() []byte {
+	if x != nil {
+		return x.Initial
+	}
+	return nil
+}
+
 // DeviceApproved ends a device's waiting for approval.
 type DeviceApproved struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2176,7 +2395,7 @@ type DeviceApproved struct {
 
 func (x *DeviceApproved) Reset() {
 	*x = DeviceApproved{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2407,7 @@ func (x *DeviceApproved) String() string {
 func (*DeviceApproved) ProtoMessage() {}
 
 func (x *DeviceApproved) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[26]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2420,7 @@ func (x *DeviceApproved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceApproved.ProtoReflect.Descriptor instead.
 func (*DeviceApproved) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{26}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{28}
 }
 
 // AttestationSet gives the device a credential of its own, instead of its
@@ -2215,7 +2434,7 @@ type AttestationSet struct {
 
 func (x *AttestationSet) Reset() {
 	*x = AttestationSet{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2227,7 +2446,7 @@ func (x *AttestationSet) String() string {
 func (*AttestationSet) ProtoMessage() {}
 
 func (x *AttestationSet) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[27]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2240,7 +2459,7 @@ func (x *AttestationSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttestationSet.ProtoReflect.Descriptor instead.
 func (*AttestationSet) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{27}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AttestationSet) GetAttestation() *Attestation {
@@ -2259,7 +2478,7 @@ type AttestationRemoved struct {
 
 func (x *AttestationRemoved) Reset() {
 	*x = AttestationRemoved{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2271,7 +2490,7 @@ func (x *AttestationRemoved) String() string {
 func (*AttestationRemoved) ProtoMessage() {}
 
 func (x *AttestationRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[28]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2284,7 +2503,7 @@ func (x *AttestationRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttestationRemoved.ProtoReflect.Descriptor instead.
 func (*AttestationRemoved) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{28}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{30}
 }
 
 // Attestation is what one device shows to prove who it is.
@@ -2301,7 +2520,7 @@ type Attestation struct {
 
 func (x *Attestation) Reset() {
 	*x = Attestation{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2313,7 +2532,7 @@ func (x *Attestation) String() string {
 func (*Attestation) ProtoMessage() {}
 
 func (x *Attestation) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[29]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2326,7 +2545,7 @@ func (x *Attestation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attestation.ProtoReflect.Descriptor instead.
 func (*Attestation) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{29}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Attestation) GetKind() isAttestation_Kind {
@@ -2383,7 +2602,7 @@ type SealedKeys struct {
 
 func (x *SealedKeys) Reset() {
 	*x = SealedKeys{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2395,7 +2614,7 @@ func (x *SealedKeys) String() string {
 func (*SealedKeys) ProtoMessage() {}
 
 func (x *SealedKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[30]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2408,7 +2627,7 @@ func (x *SealedKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealedKeys.ProtoReflect.Descriptor instead.
 func (*SealedKeys) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{30}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SealedKeys) GetPrimary() []byte {
@@ -2437,7 +2656,7 @@ type ClientCertificates struct {
 
 func (x *ClientCertificates) Reset() {
 	*x = ClientCertificates{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2449,7 +2668,7 @@ func (x *ClientCertificates) String() string {
 func (*ClientCertificates) ProtoMessage() {}
 
 func (x *ClientCertificates) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[31]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2462,7 +2681,7 @@ func (x *ClientCertificates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClientCertificates.ProtoReflect.Descriptor instead.
 func (*ClientCertificates) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{31}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ClientCertificates) GetPrimary() []byte {
@@ -2519,14 +2738,26 @@ type DeviceState struct {
 	// Its modules, in order of their names.
 	Modules []*Identity `protobuf:"bytes,32,rep,name=modules,proto3" json:"modules,omitempty"`
 	// Device that may publish for this one as its gateway; empty for none.
-	Parent        string `protobuf:"bytes,36,opt,name=parent,proto3" json:"parent,omitempty"`
+	Parent string `protobuf:"bytes,36,opt,name=parent,proto3" json:"parent,omitempty"`
+	// Id of the relationship to that device.
+	Relationship string `protobuf:"bytes,37,opt,name=relationship,proto3" json:"relationship,omitempty"`
+	// Cloud properties, a JSON object as in a twin's sections, and when each was set.
+	Cloud        []byte           `protobuf:"bytes,40,opt,name=cloud,proto3" json:"cloud,omitempty"`
+	CloudVersion uint64           `protobuf:"varint,41,opt,name=cloud_version,json=cloudVersion,proto3" json:"cloud_version,omitempty"`
+	CloudStamps  []*PropertyStamp `protobuf:"bytes,42,rep,name=cloud_stamps,json=cloudStamps,proto3" json:"cloud_stamps,omitempty"`
+	// Labels people filter by, a JSON object with sorted keys; empty means `{}`.
+	Tags []byte `protobuf:"bytes,43,opt,name=tags,proto3" json:"tags,omitempty"`
+	// An IoT Edge device.
+	Edge bool `protobuf:"varint,44,opt,name=edge,proto3" json:"edge,omitempty"`
+	// Manifest the device's modules are from.
+	Deployment    *Deployment `protobuf:"bytes,45,opt,name=deployment,proto3" json:"deployment,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeviceState) Reset() {
 	*x = DeviceState{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[32]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +2769,7 @@ func (x *DeviceState) String() string {
 func (*DeviceState) ProtoMessage() {}
 
 func (x *DeviceState) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[32]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +2782,7 @@ func (x *DeviceState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceState.ProtoReflect.Descriptor instead.
 func (*DeviceState) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{32}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeviceState) GetTenant() string {
@@ -2715,6 +2946,55 @@ func (x *DeviceState) GetParent() string {
 	return ""
 }
 
+func (x *DeviceState) GetRelationship() string {
+	if x != nil {
+		return x.Relationship
+	}
+	return ""
+}
+
+func (x *DeviceState) GetCloud() []byte {
+	if x != nil {
+		return x.Cloud
+	}
+	return nil
+}
+
+func (x *DeviceState) GetCloudVersion() uint64 {
+	if x != nil {
+		return x.CloudVersion
+	}
+	return 0
+}
+
+func (x *DeviceState) GetCloudStamps() []*PropertyStamp {
+	if x != nil {
+		return x.CloudStamps
+	}
+	return nil
+}
+
+func (x *DeviceState) GetTags() []byte {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *DeviceState) GetEdge() bool {
+	if x != nil {
+		return x.Edge
+	}
+	return false
+}
+
+func (x *DeviceState) GetDeployment() *Deployment {
+	if x != nil {
+		return x.Deployment
+	}
+	return nil
+}
+
 // Identity is what has a connection, a twin and a queue of its own: a device, or
 // a module of one.
 type Identity struct {
@@ -2735,7 +3015,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[33]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2747,7 +3027,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[33]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2760,7 +3040,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{33}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Identity) GetModule() string {
@@ -2825,7 +3105,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[34]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2837,7 +3117,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[34]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2850,7 +3130,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{34}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Connection) GetConnected() bool {
@@ -2930,7 +3210,7 @@ type Twin struct {
 
 func (x *Twin) Reset() {
 	*x = Twin{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[35]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2942,7 +3222,7 @@ func (x *Twin) String() string {
 func (*Twin) ProtoMessage() {}
 
 func (x *Twin) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[35]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2955,7 +3235,7 @@ func (x *Twin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Twin.ProtoReflect.Descriptor instead.
 func (*Twin) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{35}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Twin) GetDesired() []byte {
@@ -3034,7 +3314,7 @@ type PropertyStamp struct {
 
 func (x *PropertyStamp) Reset() {
 	*x = PropertyStamp{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[36]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3046,7 +3326,7 @@ func (x *PropertyStamp) String() string {
 func (*PropertyStamp) ProtoMessage() {}
 
 func (x *PropertyStamp) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[36]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3059,7 +3339,7 @@ func (x *PropertyStamp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PropertyStamp.ProtoReflect.Descriptor instead.
 func (*PropertyStamp) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{36}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PropertyStamp) GetPath() string {
@@ -3097,7 +3377,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[37]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3109,7 +3389,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[37]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3122,7 +3402,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{37}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Command) GetId() string {
@@ -3179,7 +3459,7 @@ type CloudMessage struct {
 
 func (x *CloudMessage) Reset() {
 	*x = CloudMessage{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[38]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3191,7 +3471,7 @@ func (x *CloudMessage) String() string {
 func (*CloudMessage) ProtoMessage() {}
 
 func (x *CloudMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[38]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3204,7 +3484,7 @@ func (x *CloudMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloudMessage.ProtoReflect.Descriptor instead.
 func (*CloudMessage) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{38}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CloudMessage) GetId() string {
@@ -3271,7 +3551,7 @@ type DeviceSnapshot struct {
 
 func (x *DeviceSnapshot) Reset() {
 	*x = DeviceSnapshot{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[39]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3283,7 +3563,7 @@ func (x *DeviceSnapshot) String() string {
 func (*DeviceSnapshot) ProtoMessage() {}
 
 func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[39]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3296,7 +3576,7 @@ func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceSnapshot.ProtoReflect.Descriptor instead.
 func (*DeviceSnapshot) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{39}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DeviceSnapshot) GetState() *DeviceState {
@@ -3333,7 +3613,7 @@ type CommandResult struct {
 
 func (x *CommandResult) Reset() {
 	*x = CommandResult{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[40]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3345,7 +3625,7 @@ func (x *CommandResult) String() string {
 func (*CommandResult) ProtoMessage() {}
 
 func (x *CommandResult) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[40]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3358,7 +3638,7 @@ func (x *CommandResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandResult.ProtoReflect.Descriptor instead.
 func (*CommandResult) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{40}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *CommandResult) GetCommand() string {
@@ -3398,7 +3678,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[41]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3410,7 +3690,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[41]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3423,7 +3703,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{41}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Outcome) GetEventId() string {
@@ -3465,7 +3745,7 @@ type Rejection struct {
 
 func (x *Rejection) Reset() {
 	*x = Rejection{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[42]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3477,7 +3757,7 @@ func (x *Rejection) String() string {
 func (*Rejection) ProtoMessage() {}
 
 func (x *Rejection) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[42]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3490,7 +3770,7 @@ func (x *Rejection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejection.ProtoReflect.Descriptor instead.
 func (*Rejection) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{42}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Rejection) GetReason() RejectionReason {
@@ -3511,7 +3791,7 @@ var File_fleetlog_events_v1_device_proto protoreflect.FileDescriptor
 
 const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\n" +
-	"\x1ffleetlog/events/v1/device.proto\x12\x12fleetlog.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x10\n" +
+	"\x1ffleetlog/events/v1/device.proto\x12\x12fleetlog.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x10\n" +
 	"\vDeviceEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x16\n" +
@@ -3545,7 +3825,8 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x0fmessages_purged\x18* \x01(\v2\".fleetlog.events.v1.MessagesPurgedH\x00R\x0emessagesPurged\x12M\n" +
 	"\x0fparent_assigned\x18+ \x01(\v2\".fleetlog.events.v1.ParentAssignedH\x00R\x0eparentAssigned\x12V\n" +
 	"\x12subscriptions_kept\x18, \x01(\v2%.fleetlog.events.v1.SubscriptionsKeptH\x00R\x11subscriptionsKept\x12G\n" +
-	"\rfile_uploaded\x18. \x01(\v2 .fleetlog.events.v1.FileUploadedH\x00R\ffileUploadedB\b\n" +
+	"\rfile_uploaded\x18. \x01(\v2 .fleetlog.events.v1.FileUploadedH\x00R\ffileUploaded\x12V\n" +
+	"\x12deployment_applied\x18/ \x01(\v2%.fleetlog.events.v1.DeploymentAppliedH\x00R\x11deploymentAppliedB\b\n" +
 	"\x06change\"D\n" +
 	"\x05Actor\x12\x1c\n" +
 	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12\x1d\n" +
@@ -3556,30 +3837,36 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x06exists\x18\x02 \x01(\bH\x01R\x06exists\x88\x01\x01B\n" +
 	"\n" +
 	"\b_versionB\t\n" +
-	"\a_exists\"\xaf\x01\n" +
+	"\a_exists\"\xf1\x01\n" +
 	"\x10DeviceRegistered\x12!\n" +
 	"\fdisplay_name\x18\x01 \x01(\tR\vdisplayName\x12\x1a\n" +
 	"\btemplate\x18\x02 \x01(\tR\btemplate\x12\x18\n" +
 	"\aenabled\x18\x03 \x01(\bR\aenabled\x12\x1c\n" +
 	"\tsimulated\x18\x04 \x01(\bR\tsimulated\x12$\n" +
-	"\rorganizations\x18\x05 \x03(\tR\rorganizations\"\x9b\x02\n" +
+	"\rorganizations\x18\x05 \x03(\tR\rorganizations\x12\x12\n" +
+	"\x04tags\x18\x06 \x01(\fR\x04tags\x12\x12\n" +
+	"\x04edge\x18\a \x01(\bR\x04edge\x12\x18\n" +
+	"\ainitial\x18\b \x01(\fR\ainitial\"\xd7\x02\n" +
 	"\rDeviceUpdated\x12&\n" +
 	"\fdisplay_name\x18\x01 \x01(\tH\x00R\vdisplayName\x88\x01\x01\x12\x1f\n" +
 	"\btemplate\x18\x02 \x01(\tH\x01R\btemplate\x88\x01\x01\x12\x1d\n" +
 	"\aenabled\x18\x03 \x01(\bH\x02R\aenabled\x88\x01\x01\x12!\n" +
 	"\tsimulated\x18\x04 \x01(\bH\x03R\tsimulated\x88\x01\x01\x12G\n" +
-	"\rorganizations\x18\x05 \x01(\v2!.fleetlog.events.v1.OrganizationsR\rorganizationsB\x0f\n" +
+	"\rorganizations\x18\x05 \x01(\v2!.fleetlog.events.v1.OrganizationsR\rorganizations\x12\x17\n" +
+	"\x04tags\x18\x06 \x01(\fH\x04R\x04tags\x88\x01\x01\x12\x18\n" +
+	"\ainitial\x18\a \x01(\fR\ainitialB\x0f\n" +
 	"\r_display_nameB\v\n" +
 	"\t_templateB\n" +
 	"\n" +
 	"\b_enabledB\f\n" +
 	"\n" +
-	"_simulated\"!\n" +
+	"_simulatedB\a\n" +
+	"\x05_tags\"!\n" +
 	"\rOrganizations\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\"\x0f\n" +
 	"\rDeviceDeleted\"\x12\n" +
 	"\x10ModuleRegistered\"\x0f\n" +
-	"\rModuleDeleted\"\xca\x01\n" +
+	"\rModuleDeleted\"\x80\x02\n" +
 	"\x0fDeviceConnected\x12\x1e\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\tR\n" +
@@ -3588,7 +3875,9 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\bprotocol\x18\x03 \x01(\tR\bprotocol\x12\x19\n" +
 	"\bmodel_id\x18\x04 \x01(\tR\amodelId\x12#\n" +
 	"\rclean_session\x18\x05 \x01(\bR\fcleanSession\x12'\n" +
-	"\x0fsession_seconds\x18\x06 \x01(\rR\x0esessionSeconds\"\xbb\x01\n" +
+	"\x0fsession_seconds\x18\x06 \x01(\rR\x0esessionSeconds\x12\x1a\n" +
+	"\btemplate\x18\a \x01(\tR\btemplate\x12\x18\n" +
+	"\ainitial\x18\b \x01(\fR\ainitial\"\xbb\x01\n" +
 	"\x12DeviceDisconnected\x12\x1e\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\tR\n" +
@@ -3596,10 +3885,12 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12+\n" +
 	"\x11desired_delivered\x18\x03 \x01(\x04R\x10desiredDelivered\x12,\n" +
 	"\x0fsession_seconds\x18\x04 \x01(\rH\x00R\x0esessionSeconds\x88\x01\x01B\x12\n" +
-	"\x10_session_seconds\"C\n" +
+	"\x10_session_seconds\"h\n" +
 	"\x11PropertiesDesired\x12\x14\n" +
 	"\x05patch\x18\x01 \x01(\fR\x05patch\x12\x18\n" +
-	"\areplace\x18\x02 \x01(\bR\areplace\"*\n" +
+	"\areplace\x18\x02 \x01(\bR\areplace\x12\x19\n" +
+	"\x05cloud\x18\x03 \x01(\fH\x00R\x05cloud\x88\x01\x01B\b\n" +
+	"\x06_cloud\"*\n" +
 	"\x12PropertiesReported\x12\x14\n" +
 	"\x05patch\x18\x01 \x01(\fR\x05patch\"\xb7\x01\n" +
 	"\x10CommandRequested\x12\x16\n" +
@@ -3649,22 +3940,33 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\rsubscriptions\x18\x02 \x03(\v2 .fleetlog.events.v1.SubscriptionR\rsubscriptions\"8\n" +
 	"\fSubscription\x12\x16\n" +
 	"\x06filter\x18\x01 \x01(\tR\x06filter\x12\x10\n" +
-	"\x03qos\x18\x02 \x01(\rR\x03qos\"(\n" +
+	"\x03qos\x18\x02 \x01(\rR\x03qos\"L\n" +
 	"\x0eParentAssigned\x12\x16\n" +
-	"\x06parent\x18\x01 \x01(\tR\x06parent\"\xae\x01\n" +
+	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\"\n" +
+	"\frelationship\x18\x02 \x01(\tR\frelationship\"m\n" +
+	"\x11DeploymentApplied\x12>\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\v2\x1e.fleetlog.events.v1.DeploymentR\n" +
+	"deployment\x12\x18\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent\"?\n" +
+	"\n" +
+	"Deployment\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
+	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\"\xae\x01\n" +
 	"\fFileUploaded\x12\x12\n" +
 	"\x04blob\x18\x01 \x01(\tR\x04blob\x12 \n" +
 	"\vcorrelation\x18\x02 \x01(\tR\vcorrelation\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x18\n" +
 	"\asuccess\x18\x04 \x01(\bR\asuccess\x12\x16\n" +
 	"\x06status\x18\x05 \x01(\x05R\x06status\x12 \n" +
-	"\vdescription\x18\x06 \x01(\tR\vdescription\"\xb2\x01\n" +
+	"\vdescription\x18\x06 \x01(\tR\vdescription\"\xcc\x01\n" +
 	"\x11DeviceProvisioned\x12)\n" +
 	"\x10enrollment_group\x18\x01 \x01(\tR\x0fenrollmentGroup\x12\x19\n" +
 	"\bmodel_id\x18\x02 \x01(\tR\amodelId\x12\x1a\n" +
 	"\btemplate\x18\x03 \x01(\tR\btemplate\x12\x18\n" +
 	"\acreates\x18\x04 \x01(\bR\acreates\x12!\n" +
-	"\fauto_approve\x18\x05 \x01(\bR\vautoApprove\"\x10\n" +
+	"\fauto_approve\x18\x05 \x01(\bR\vautoApprove\x12\x18\n" +
+	"\ainitial\x18\x06 \x01(\fR\ainitial\"\x10\n" +
 	"\x0eDeviceApproved\"S\n" +
 	"\x0eAttestationSet\x12A\n" +
 	"\vattestation\x18\x01 \x01(\v2\x1f.fleetlog.events.v1.AttestationR\vattestation\"\x14\n" +
@@ -3679,7 +3981,7 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\tsecondary\x18\x02 \x01(\fR\tsecondary\"L\n" +
 	"\x12ClientCertificates\x12\x18\n" +
 	"\aprimary\x18\x01 \x01(\fR\aprimary\x12\x1c\n" +
-	"\tsecondary\x18\x02 \x01(\fR\tsecondary\"\xab\a\n" +
+	"\tsecondary\x18\x02 \x01(\fR\tsecondary\"\xb8\t\n" +
 	"\vDeviceState\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x18\n" +
@@ -3705,7 +4007,16 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\brevision\x18\x1e \x01(\x04R\brevision\x120\n" +
 	"\x04self\x18\x1f \x01(\v2\x1c.fleetlog.events.v1.IdentityR\x04self\x126\n" +
 	"\amodules\x18  \x03(\v2\x1c.fleetlog.events.v1.IdentityR\amodules\x12\x16\n" +
-	"\x06parent\x18$ \x01(\tR\x06parent\"\xb0\x02\n" +
+	"\x06parent\x18$ \x01(\tR\x06parent\x12\"\n" +
+	"\frelationship\x18% \x01(\tR\frelationship\x12\x14\n" +
+	"\x05cloud\x18( \x01(\fR\x05cloud\x12#\n" +
+	"\rcloud_version\x18) \x01(\x04R\fcloudVersion\x12D\n" +
+	"\fcloud_stamps\x18* \x03(\v2!.fleetlog.events.v1.PropertyStampR\vcloudStamps\x12\x12\n" +
+	"\x04tags\x18+ \x01(\fR\x04tags\x12\x12\n" +
+	"\x04edge\x18, \x01(\bR\x04edge\x12>\n" +
+	"\n" +
+	"deployment\x18- \x01(\v2\x1e.fleetlog.events.v1.DeploymentR\n" +
+	"deployment\"\xb0\x02\n" +
 	"\bIdentity\x12\x16\n" +
 	"\x06module\x18\x01 \x01(\tR\x06module\x12>\n" +
 	"\n" +
@@ -3803,7 +4114,7 @@ func file_fleetlog_events_v1_device_proto_rawDescGZIP() []byte {
 }
 
 var file_fleetlog_events_v1_device_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_fleetlog_events_v1_device_proto_goTypes = []any{
 	(Settlement)(0),               // 0: fleetlog.events.v1.Settlement
 	(RejectionReason)(0),          // 1: fleetlog.events.v1.RejectionReason
@@ -3831,38 +4142,40 @@ var file_fleetlog_events_v1_device_proto_goTypes = []any{
 	(*SubscriptionsKept)(nil),     // 23: fleetlog.events.v1.SubscriptionsKept
 	(*Subscription)(nil),          // 24: fleetlog.events.v1.Subscription
 	(*ParentAssigned)(nil),        // 25: fleetlog.events.v1.ParentAssigned
-	(*FileUploaded)(nil),          // 26: fleetlog.events.v1.FileUploaded
-	(*DeviceProvisioned)(nil),     // 27: fleetlog.events.v1.DeviceProvisioned
-	(*DeviceApproved)(nil),        // 28: fleetlog.events.v1.DeviceApproved
-	(*AttestationSet)(nil),        // 29: fleetlog.events.v1.AttestationSet
-	(*AttestationRemoved)(nil),    // 30: fleetlog.events.v1.AttestationRemoved
-	(*Attestation)(nil),           // 31: fleetlog.events.v1.Attestation
-	(*SealedKeys)(nil),            // 32: fleetlog.events.v1.SealedKeys
-	(*ClientCertificates)(nil),    // 33: fleetlog.events.v1.ClientCertificates
-	(*DeviceState)(nil),           // 34: fleetlog.events.v1.DeviceState
-	(*Identity)(nil),              // 35: fleetlog.events.v1.Identity
-	(*Connection)(nil),            // 36: fleetlog.events.v1.Connection
-	(*Twin)(nil),                  // 37: fleetlog.events.v1.Twin
-	(*PropertyStamp)(nil),         // 38: fleetlog.events.v1.PropertyStamp
-	(*Command)(nil),               // 39: fleetlog.events.v1.Command
-	(*CloudMessage)(nil),          // 40: fleetlog.events.v1.CloudMessage
-	(*DeviceSnapshot)(nil),        // 41: fleetlog.events.v1.DeviceSnapshot
-	(*CommandResult)(nil),         // 42: fleetlog.events.v1.CommandResult
-	(*Outcome)(nil),               // 43: fleetlog.events.v1.Outcome
-	(*Rejection)(nil),             // 44: fleetlog.events.v1.Rejection
-	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
+	(*DeploymentApplied)(nil),     // 26: fleetlog.events.v1.DeploymentApplied
+	(*Deployment)(nil),            // 27: fleetlog.events.v1.Deployment
+	(*FileUploaded)(nil),          // 28: fleetlog.events.v1.FileUploaded
+	(*DeviceProvisioned)(nil),     // 29: fleetlog.events.v1.DeviceProvisioned
+	(*DeviceApproved)(nil),        // 30: fleetlog.events.v1.DeviceApproved
+	(*AttestationSet)(nil),        // 31: fleetlog.events.v1.AttestationSet
+	(*AttestationRemoved)(nil),    // 32: fleetlog.events.v1.AttestationRemoved
+	(*Attestation)(nil),           // 33: fleetlog.events.v1.Attestation
+	(*SealedKeys)(nil),            // 34: fleetlog.events.v1.SealedKeys
+	(*ClientCertificates)(nil),    // 35: fleetlog.events.v1.ClientCertificates
+	(*DeviceState)(nil),           // 36: fleetlog.events.v1.DeviceState
+	(*Identity)(nil),              // 37: fleetlog.events.v1.Identity
+	(*Connection)(nil),            // 38: fleetlog.events.v1.Connection
+	(*Twin)(nil),                  // 39: fleetlog.events.v1.Twin
+	(*PropertyStamp)(nil),         // 40: fleetlog.events.v1.PropertyStamp
+	(*Command)(nil),               // 41: fleetlog.events.v1.Command
+	(*CloudMessage)(nil),          // 42: fleetlog.events.v1.CloudMessage
+	(*DeviceSnapshot)(nil),        // 43: fleetlog.events.v1.DeviceSnapshot
+	(*CommandResult)(nil),         // 44: fleetlog.events.v1.CommandResult
+	(*Outcome)(nil),               // 45: fleetlog.events.v1.Outcome
+	(*Rejection)(nil),             // 46: fleetlog.events.v1.Rejection
+	(*timestamppb.Timestamp)(nil), // 47: google.protobuf.Timestamp
 }
 var file_fleetlog_events_v1_device_proto_depIdxs = []int32{
-	45, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
+	47, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
 	3,  // 1: fleetlog.events.v1.DeviceEvent.actor:type_name -> fleetlog.events.v1.Actor
 	4,  // 2: fleetlog.events.v1.DeviceEvent.precondition:type_name -> fleetlog.events.v1.Precondition
 	5,  // 3: fleetlog.events.v1.DeviceEvent.registered:type_name -> fleetlog.events.v1.DeviceRegistered
 	6,  // 4: fleetlog.events.v1.DeviceEvent.updated:type_name -> fleetlog.events.v1.DeviceUpdated
 	8,  // 5: fleetlog.events.v1.DeviceEvent.deleted:type_name -> fleetlog.events.v1.DeviceDeleted
-	27, // 6: fleetlog.events.v1.DeviceEvent.provisioned:type_name -> fleetlog.events.v1.DeviceProvisioned
-	28, // 7: fleetlog.events.v1.DeviceEvent.approved:type_name -> fleetlog.events.v1.DeviceApproved
-	29, // 8: fleetlog.events.v1.DeviceEvent.attestation_set:type_name -> fleetlog.events.v1.AttestationSet
-	30, // 9: fleetlog.events.v1.DeviceEvent.attestation_removed:type_name -> fleetlog.events.v1.AttestationRemoved
+	29, // 6: fleetlog.events.v1.DeviceEvent.provisioned:type_name -> fleetlog.events.v1.DeviceProvisioned
+	30, // 7: fleetlog.events.v1.DeviceEvent.approved:type_name -> fleetlog.events.v1.DeviceApproved
+	31, // 8: fleetlog.events.v1.DeviceEvent.attestation_set:type_name -> fleetlog.events.v1.AttestationSet
+	32, // 9: fleetlog.events.v1.DeviceEvent.attestation_removed:type_name -> fleetlog.events.v1.AttestationRemoved
 	9,  // 10: fleetlog.events.v1.DeviceEvent.module_registered:type_name -> fleetlog.events.v1.ModuleRegistered
 	10, // 11: fleetlog.events.v1.DeviceEvent.module_deleted:type_name -> fleetlog.events.v1.ModuleDeleted
 	11, // 12: fleetlog.events.v1.DeviceEvent.connected:type_name -> fleetlog.events.v1.DeviceConnected
@@ -3878,53 +4191,57 @@ var file_fleetlog_events_v1_device_proto_depIdxs = []int32{
 	22, // 22: fleetlog.events.v1.DeviceEvent.messages_purged:type_name -> fleetlog.events.v1.MessagesPurged
 	25, // 23: fleetlog.events.v1.DeviceEvent.parent_assigned:type_name -> fleetlog.events.v1.ParentAssigned
 	23, // 24: fleetlog.events.v1.DeviceEvent.subscriptions_kept:type_name -> fleetlog.events.v1.SubscriptionsKept
-	26, // 25: fleetlog.events.v1.DeviceEvent.file_uploaded:type_name -> fleetlog.events.v1.FileUploaded
-	7,  // 26: fleetlog.events.v1.DeviceUpdated.organizations:type_name -> fleetlog.events.v1.Organizations
-	45, // 27: fleetlog.events.v1.CommandRequested.connect_by:type_name -> google.protobuf.Timestamp
-	45, // 28: fleetlog.events.v1.CommandRequested.deadline:type_name -> google.protobuf.Timestamp
-	19, // 29: fleetlog.events.v1.MessageEnqueued.properties:type_name -> fleetlog.events.v1.MessageProperty
-	45, // 30: fleetlog.events.v1.MessageEnqueued.expires:type_name -> google.protobuf.Timestamp
-	45, // 31: fleetlog.events.v1.MessageLocked.until:type_name -> google.protobuf.Timestamp
-	0,  // 32: fleetlog.events.v1.MessageSettled.settlement:type_name -> fleetlog.events.v1.Settlement
-	24, // 33: fleetlog.events.v1.SubscriptionsKept.subscriptions:type_name -> fleetlog.events.v1.Subscription
-	31, // 34: fleetlog.events.v1.AttestationSet.attestation:type_name -> fleetlog.events.v1.Attestation
-	32, // 35: fleetlog.events.v1.Attestation.symmetric_key:type_name -> fleetlog.events.v1.SealedKeys
-	33, // 36: fleetlog.events.v1.Attestation.x509:type_name -> fleetlog.events.v1.ClientCertificates
-	45, // 37: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
-	45, // 38: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
-	31, // 39: fleetlog.events.v1.DeviceState.attestation:type_name -> fleetlog.events.v1.Attestation
-	45, // 40: fleetlog.events.v1.DeviceState.provisioned_at:type_name -> google.protobuf.Timestamp
-	45, // 41: fleetlog.events.v1.DeviceState.reprovisioned_at:type_name -> google.protobuf.Timestamp
-	35, // 42: fleetlog.events.v1.DeviceState.self:type_name -> fleetlog.events.v1.Identity
-	35, // 43: fleetlog.events.v1.DeviceState.modules:type_name -> fleetlog.events.v1.Identity
-	36, // 44: fleetlog.events.v1.Identity.connection:type_name -> fleetlog.events.v1.Connection
-	37, // 45: fleetlog.events.v1.Identity.twin:type_name -> fleetlog.events.v1.Twin
-	39, // 46: fleetlog.events.v1.Identity.commands:type_name -> fleetlog.events.v1.Command
-	40, // 47: fleetlog.events.v1.Identity.messages:type_name -> fleetlog.events.v1.CloudMessage
-	45, // 48: fleetlog.events.v1.Connection.since:type_name -> google.protobuf.Timestamp
-	24, // 49: fleetlog.events.v1.Connection.subscriptions:type_name -> fleetlog.events.v1.Subscription
-	45, // 50: fleetlog.events.v1.Twin.desired_at:type_name -> google.protobuf.Timestamp
-	45, // 51: fleetlog.events.v1.Twin.reported_at:type_name -> google.protobuf.Timestamp
-	38, // 52: fleetlog.events.v1.Twin.desired_stamps:type_name -> fleetlog.events.v1.PropertyStamp
-	38, // 53: fleetlog.events.v1.Twin.reported_stamps:type_name -> fleetlog.events.v1.PropertyStamp
-	45, // 54: fleetlog.events.v1.PropertyStamp.at:type_name -> google.protobuf.Timestamp
-	45, // 55: fleetlog.events.v1.Command.connect_by:type_name -> google.protobuf.Timestamp
-	45, // 56: fleetlog.events.v1.Command.deadline:type_name -> google.protobuf.Timestamp
-	18, // 57: fleetlog.events.v1.CloudMessage.message:type_name -> fleetlog.events.v1.MessageEnqueued
-	45, // 58: fleetlog.events.v1.CloudMessage.enqueued_at:type_name -> google.protobuf.Timestamp
-	45, // 59: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
-	34, // 60: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
-	43, // 61: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
-	16, // 62: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
-	45, // 63: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
-	44, // 64: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
-	42, // 65: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
-	1,  // 66: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
-	67, // [67:67] is the sub-list for method output_type
-	67, // [67:67] is the sub-list for method input_type
-	67, // [67:67] is the sub-list for extension type_name
-	67, // [67:67] is the sub-list for extension extendee
-	0,  // [0:67] is the sub-list for field type_name
+	28, // 25: fleetlog.events.v1.DeviceEvent.file_uploaded:type_name -> fleetlog.events.v1.FileUploaded
+	26, // 26: fleetlog.events.v1.DeviceEvent.deployment_applied:type_name -> fleetlog.events.v1.DeploymentApplied
+	7,  // 27: fleetlog.events.v1.DeviceUpdated.organizations:type_name -> fleetlog.events.v1.Organizations
+	47, // 28: fleetlog.events.v1.CommandRequested.connect_by:type_name -> google.protobuf.Timestamp
+	47, // 29: fleetlog.events.v1.CommandRequested.deadline:type_name -> google.protobuf.Timestamp
+	19, // 30: fleetlog.events.v1.MessageEnqueued.properties:type_name -> fleetlog.events.v1.MessageProperty
+	47, // 31: fleetlog.events.v1.MessageEnqueued.expires:type_name -> google.protobuf.Timestamp
+	47, // 32: fleetlog.events.v1.MessageLocked.until:type_name -> google.protobuf.Timestamp
+	0,  // 33: fleetlog.events.v1.MessageSettled.settlement:type_name -> fleetlog.events.v1.Settlement
+	24, // 34: fleetlog.events.v1.SubscriptionsKept.subscriptions:type_name -> fleetlog.events.v1.Subscription
+	27, // 35: fleetlog.events.v1.DeploymentApplied.deployment:type_name -> fleetlog.events.v1.Deployment
+	33, // 36: fleetlog.events.v1.AttestationSet.attestation:type_name -> fleetlog.events.v1.Attestation
+	34, // 37: fleetlog.events.v1.Attestation.symmetric_key:type_name -> fleetlog.events.v1.SealedKeys
+	35, // 38: fleetlog.events.v1.Attestation.x509:type_name -> fleetlog.events.v1.ClientCertificates
+	47, // 39: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
+	47, // 40: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
+	33, // 41: fleetlog.events.v1.DeviceState.attestation:type_name -> fleetlog.events.v1.Attestation
+	47, // 42: fleetlog.events.v1.DeviceState.provisioned_at:type_name -> google.protobuf.Timestamp
+	47, // 43: fleetlog.events.v1.DeviceState.reprovisioned_at:type_name -> google.protobuf.Timestamp
+	37, // 44: fleetlog.events.v1.DeviceState.self:type_name -> fleetlog.events.v1.Identity
+	37, // 45: fleetlog.events.v1.DeviceState.modules:type_name -> fleetlog.events.v1.Identity
+	40, // 46: fleetlog.events.v1.DeviceState.cloud_stamps:type_name -> fleetlog.events.v1.PropertyStamp
+	27, // 47: fleetlog.events.v1.DeviceState.deployment:type_name -> fleetlog.events.v1.Deployment
+	38, // 48: fleetlog.events.v1.Identity.connection:type_name -> fleetlog.events.v1.Connection
+	39, // 49: fleetlog.events.v1.Identity.twin:type_name -> fleetlog.events.v1.Twin
+	41, // 50: fleetlog.events.v1.Identity.commands:type_name -> fleetlog.events.v1.Command
+	42, // 51: fleetlog.events.v1.Identity.messages:type_name -> fleetlog.events.v1.CloudMessage
+	47, // 52: fleetlog.events.v1.Connection.since:type_name -> google.protobuf.Timestamp
+	24, // 53: fleetlog.events.v1.Connection.subscriptions:type_name -> fleetlog.events.v1.Subscription
+	47, // 54: fleetlog.events.v1.Twin.desired_at:type_name -> google.protobuf.Timestamp
+	47, // 55: fleetlog.events.v1.Twin.reported_at:type_name -> google.protobuf.Timestamp
+	40, // 56: fleetlog.events.v1.Twin.desired_stamps:type_name -> fleetlog.events.v1.PropertyStamp
+	40, // 57: fleetlog.events.v1.Twin.reported_stamps:type_name -> fleetlog.events.v1.PropertyStamp
+	47, // 58: fleetlog.events.v1.PropertyStamp.at:type_name -> google.protobuf.Timestamp
+	47, // 59: fleetlog.events.v1.Command.connect_by:type_name -> google.protobuf.Timestamp
+	47, // 60: fleetlog.events.v1.Command.deadline:type_name -> google.protobuf.Timestamp
+	18, // 61: fleetlog.events.v1.CloudMessage.message:type_name -> fleetlog.events.v1.MessageEnqueued
+	47, // 62: fleetlog.events.v1.CloudMessage.enqueued_at:type_name -> google.protobuf.Timestamp
+	47, // 63: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
+	36, // 64: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
+	45, // 65: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
+	16, // 66: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
+	47, // 67: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
+	46, // 68: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
+	44, // 69: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
+	1,  // 70: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
+	71, // [71:71] is the sub-list for method output_type
+	71, // [71:71] is the sub-list for method input_type
+	71, // [71:71] is the sub-list for extension type_name
+	71, // [71:71] is the sub-list for extension extendee
+	0,  // [0:71] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_events_v1_device_proto_init() }
@@ -3956,12 +4273,14 @@ func file_fleetlog_events_v1_device_proto_init() {
 		(*DeviceEvent_ParentAssigned)(nil),
 		(*DeviceEvent_SubscriptionsKept)(nil),
 		(*DeviceEvent_FileUploaded)(nil),
+		(*DeviceEvent_DeploymentApplied)(nil),
 	}
 	file_fleetlog_events_v1_device_proto_msgTypes[2].OneofWrappers = []any{}
 	file_fleetlog_events_v1_device_proto_msgTypes[4].OneofWrappers = []any{}
 	file_fleetlog_events_v1_device_proto_msgTypes[10].OneofWrappers = []any{}
+	file_fleetlog_events_v1_device_proto_msgTypes[11].OneofWrappers = []any{}
 	file_fleetlog_events_v1_device_proto_msgTypes[17].OneofWrappers = []any{}
-	file_fleetlog_events_v1_device_proto_msgTypes[29].OneofWrappers = []any{
+	file_fleetlog_events_v1_device_proto_msgTypes[31].OneofWrappers = []any{
 		(*Attestation_SymmetricKey)(nil),
 		(*Attestation_X509)(nil),
 	}
@@ -3971,7 +4290,7 @@ func file_fleetlog_events_v1_device_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_events_v1_device_proto_rawDesc), len(file_fleetlog_events_v1_device_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   43,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,145 @@
+package device
+
+import (
+	"fmt"
+
+	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// maxTagsBytes bounds a device's tags (FEATURES.md HUB-02).
+const maxTagsBytes = 8 << 10
+
+// setProperties applies what people set: desired properties of an identity, cloud
+// properties of the device, or both.
+func setProperties(next *eventsv1.DeviceState, i *eventsv1.Identity, ev *eventsv1.DeviceEvent, c *eventsv1.PropertiesDesired) *eventsv1.Rejection {
+	if c.Cloud != nil {
+		if r := setCloud(next, ev, c); r != nil {
+			return r
+		}
+		if len(c.GetPatch()) == 0 {
+			return nil
+		}
+	}
+	return desire(i, ev, c)
+}
+
+func setCloud(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, c *eventsv1.PropertiesDesired) *eventsv1.Rejection {
+	if ev.GetModule() != "" {
+		return rejection(eventsv1.RejectionReason_REJECTION_REASON_INVALID, "module %q has no cloud properties: they are the device's", ev.GetModule())
+	}
+	section, stamps := next.GetCloud(), next.GetCloudStamps()
+	if c.GetReplace() {
+		section, stamps = nil, nil
+	}
+	merged, changes, refusal := mergeSection(section, c.GetCloud(), "cloud")
+	if refusal != nil {
+		return refusal
+	}
+	next.Cloud, next.CloudVersion = merged, next.GetCloudVersion()+1
+	next.CloudStamps = stamp(stamps, changes, next.GetCloudVersion(), ev.GetTime())
+	return nil
+}
+
+func validateSetProperties(c *eventsv1.PropertiesDesired) error {
+	if c.Cloud == nil {
+		return validatePatch(c.GetPatch())
+	}
+	if err := validatePatch(c.GetCloud()); err != nil {
+		return fmt.Errorf("cloud properties: %w", err)
+	}
+	if len(c.GetPatch()) == 0 {
+		return nil
+	}
+	return validatePatch(c.GetPatch())
+}
+
+// validateTags checks tags, or a merge patch of them; empty is none.
+func validateTags(tags []byte) error {
+	if len(tags) == 0 {
+		return nil
+	}
+	if len(tags) > maxTagsBytes {
+		return fmt.Errorf("tags have %d bytes: use at most %d", len(tags), maxTagsBytes)
+	}
+	if _, err := parseObject(tags); err != nil {
+		return fmt.Errorf("tags: %w", err)
+	}
+	return nil
+}
+
+// tag merges a patch into the tags.
+func tag(next *eventsv1.DeviceState, patch []byte) *eventsv1.Rejection {
+	merged, err := MergePatch(next.GetTags(), patch)
+	if err != nil {
+		return rejection(eventsv1.RejectionReason_REJECTION_REASON_INVALID, "tags: %s", err)
+	}
+	if len(merged) > maxTagsBytes {
+		return rejection(eventsv1.RejectionReason_REJECTION_REASON_LIMIT, "tags would have %d bytes: at most %d are kept; remove some with null", len(merged), maxTagsBytes)
+	}
+	next.Tags = merged
+	return nil
+}
+
+// validateInitial checks the properties a template gives a new device.
+func validateInitial(patch []byte) error {
+	if len(patch) == 0 {
+		return nil
+	}
+	return validatePatch(patch)
+}
+
+// initialize desires what a template gives a new device, where nothing is desired
+// yet (FEATURES.md TPL-26).
+func initialize(next *eventsv1.DeviceState, initial []byte, at *timestamppb.Timestamp) *eventsv1.Rejection {
+	if len(initial) == 0 {
+		return nil
+	}
+	missing, err := absent(next.GetSelf().GetTwin().GetDesired(), initial)
+	if err != nil {
+		return rejection(eventsv1.RejectionReason_REJECTION_REASON_INVALID, "initial properties: %s", err)
+	}
+	if missing == nil {
+		return nil
+	}
+	return desire(own(next, ""), &eventsv1.DeviceEvent{Time: at}, &eventsv1.PropertiesDesired{Patch: missing})
+}
+
+// absent is the part of a patch for which the section has no value; nil when there
+// is none.
+func absent(section, patch []byte) ([]byte, error) {
+	desired := map[string]any{}
+	var err error
+	if len(section) > 0 {
+		if desired, err = decodeObject(section); err != nil {
+			return nil, err
+		}
+	}
+	wanted, err := parseObject(patch)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range wanted {
+		inner, isComponent := IsComponent(value)
+		have, isThere := desired[name]
+		existing, both := IsComponent(have)
+		switch {
+		case !isThere:
+		case isComponent && both:
+			for inside := range existing {
+				if inside != componentMarker {
+					delete(inner, inside)
+				}
+			}
+			if len(inner) <= 1 {
+				delete(wanted, name)
+			}
+		default:
+			delete(wanted, name)
+		}
+	}
+	if len(wanted) == 0 {
+		return nil, nil
+	}
+	return encodeObject(wanted)
+}

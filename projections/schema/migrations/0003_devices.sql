@@ -1,0 +1,35 @@
+-- One row a device: its newest state, for lists, groups and analysts. Read it with
+-- FINAL. properties are the values people see: the desired one unless the device has
+-- refused it, else the reported one; components are objects; cloud properties are
+-- among them.
+CREATE TABLE IF NOT EXISTS {database}.devices
+(
+    tenant           LowCardinality(String),
+    device           String,
+    display_name     String,
+    template         LowCardinality(String),
+    enabled          Bool,
+    provisioned      Bool,
+    simulated        Bool,
+    edge             Bool,
+    waiting          Bool,
+    connected        Bool,
+    organization     LowCardinality(String),
+    enrollment_group LowCardinality(String),
+    model_id         LowCardinality(String),
+    parent           String,
+    tags             JSON(max_dynamic_paths=64),
+    properties       JSON(max_dynamic_paths=256),
+    registered_at    DateTime64(3, 'UTC'),
+    updated_at       DateTime64(3, 'UTC'),
+    connection_since DateTime64(3, 'UTC'),
+    version          UInt64,
+    revision         UInt64,
+    deleted          UInt8,
+    logged_at        DateTime64(3, 'UTC'),
+    partition        Int32,
+    offset           Int64
+)
+ENGINE = ReplacingMergeTree(revision, deleted)
+ORDER BY (tenant, device)
+SETTINGS non_replicated_deduplication_window = 10000, min_bytes_for_wide_part = 67108864
