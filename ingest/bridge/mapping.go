@@ -14,6 +14,7 @@ import (
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/vm"
+	"github.com/fleetlog/fleetlog/ingest/telemetry"
 )
 
 const (
@@ -24,7 +25,6 @@ const (
 	memoryBudget = 1_000_000
 
 	maxIDBytes         = 256
-	maxComponentBytes  = 64 // DTDL v2 names
 	maxPropertiesBytes = 16 << 10
 )
 
@@ -228,7 +228,7 @@ func (m *mapping) applyAttributes(out *mapped, env map[string]any) (err error) {
 	if out.id, err = m.id.text(env, maxIDBytes); err != nil {
 		return err
 	}
-	if out.component, err = m.component.text(env, maxComponentBytes); err != nil {
+	if out.component, err = m.component.text(env, telemetry.MaxComponentBytes); err != nil {
 		return err
 	}
 	if m.time != nil {
@@ -260,12 +260,6 @@ func escapeProperty(s string) string {
 	return strings.ReplaceAll(url.QueryEscape(s), "+", "%20")
 }
 
-// Event times the analytics store can hold.
-var (
-	earliest = time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC)
-	latest   = time.Date(2299, 12, 31, 0, 0, 0, 0, time.UTC)
-)
-
 var errNoTime = errors.New("expression `time` gave no time between 1900 and 2299: give RFC 3339 text, Unix milliseconds, or date(…)")
 
 // eventTime is the expression's time: RFC 3339 text, Unix milliseconds or a
@@ -284,7 +278,7 @@ func (m *mapping) eventTime(env map[string]any, received time.Time) (time.Time, 
 	case int:
 		at = time.UnixMilli(int64(v))
 	case float64:
-		if v < float64(earliest.UnixMilli()) || v > float64(latest.UnixMilli()) {
+		if v < float64(telemetry.Earliest.UnixMilli()) || v > float64(telemetry.Latest.UnixMilli()) {
 			return time.Time{}, errNoTime
 		}
 		at = time.UnixMilli(int64(v))
@@ -293,7 +287,7 @@ func (m *mapping) eventTime(env map[string]any, received time.Time) (time.Time, 
 			return time.Time{}, errNoTime
 		}
 	}
-	if !at.After(earliest) || !at.Before(latest) {
+	if !at.After(telemetry.Earliest) || !at.Before(telemetry.Latest) {
 		return time.Time{}, errNoTime
 	}
 	return at, nil

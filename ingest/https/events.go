@@ -3,9 +3,11 @@ package https
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/fleetlog/fleetlog/ingest/telemetry"
@@ -21,18 +23,23 @@ const maxBodiesBytes = 64 << 20
 // postEvents takes in telemetry, one message or a batch, and answers 204 once the
 // log has all of it. On any other answer the device sends it again.
 func (d *Door) postEvents(w http.ResponseWriter, r *http.Request, c caller) error {
-	weight := int64(maxBatchBytes) // of the body, and of what is made of it
+	weight := int64(maxBatchBytes)
 	if r.ContentLength >= 0 && r.ContentLength < weight {
 		weight = r.ContentLength
 	}
-	if !d.bodies.TryAcquire(2 * weight) {
+	if !d.bodies.TryAcquire(weight) {
 		return failBusy
 	}
-	defer d.bodies.Release(2 * weight)
+	defer d.bodies.Release(weight)
 	messages, err := readMessages(w, r, c)
 	if err != nil {
 		return eventFailure(err)
 	}
+	made := sizeOf(messages)
+	if !d.bodies.TryAcquire(made) {
+		return failBusy
+	}
+	defer d.bodies.Release(made)
 	arrived := time.Now()
 	records := make([]*kgo.Record, len(messages))
 	for i, m := range messages {
@@ -54,7 +61,7 @@ func eventFailure(err error) error {
 	switch {
 	case errors.Is(err, telemetry.ErrTooLarge), errors.As(err, &gone):
 		return failTooLarge
-	case errors.Is(err, telemetry.ErrProperties), errors.Is(err, errBatch):
+	case errors.Is(err, telemetry.ErrProperties), errors.Is(err, errBatch), errors.Is(err, telemetry.ErrBatch):
 		return because(failArgument, err)
 	case errors.Is(err, failTooLarge):
 		return err
@@ -62,7 +69,8 @@ func eventFailure(err error) error {
 	return within(failArgument, err) // the body did not come
 }
 
-// readMessages reads the request's body, bounded.
+// readMessages reads the request's body, bounded: one message, or one that is a
+// batch by its Content-Type or iothub-contenttype, or IoT Hub's own kind of batch.
 func readMessages(w http.ResponseWriter, r *http.Request, c caller) ([]telemetry.Message, error) {
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	limit := int64(telemetry.MaxBytes)
@@ -74,13 +82,51 @@ func readMessages(w http.ResponseWriter, r *http.Request, c caller) ([]telemetry
 		return nil, err
 	}
 	if kind == batchType {
-		return parseBatch(body)
+		messages, err := parseBatch(body)
+		if err != nil {
+			return nil, err
+		}
+		return split(messages)
 	}
 	properties, err := propertiesOf(r.Header, c.path()+"/messages/events")
 	if err != nil {
 		return nil, err
 	}
-	return []telemetry.Message{{Payload: body, Properties: properties}}, nil
+	if kind == telemetry.BatchType && !slices.ContainsFunc(properties, isContentType) {
+		properties = append(properties, telemetry.Property{Name: telemetry.ContentType, Value: kind})
+		sortBag(properties)
+	}
+	m := telemetry.Message{Payload: body, Properties: properties}
+	if m.Size() > telemetry.MaxBytes { // the whole batch, as by MQTT
+		return nil, telemetry.ErrTooLarge
+	}
+	return split([]telemetry.Message{m})
+}
+
+// split takes apart those of the messages that are batches themselves.
+func split(messages []telemetry.Message) ([]telemetry.Message, error) {
+	events := make([]telemetry.Message, 0, len(messages))
+	for _, m := range messages {
+		parts, err := m.Split()
+		if err != nil {
+			return nil, err
+		}
+		if events = append(events, parts...); len(events) > telemetry.MaxBatch {
+			return nil, fmt.Errorf("%w; this request has more than %d events", telemetry.ErrBatch, telemetry.MaxBatch)
+		}
+	}
+	return events, nil
+}
+
+func isContentType(p telemetry.Property) bool { return p.Name == telemetry.ContentType }
+
+// sizeOf is what the messages hold together: those of a batch have its properties
+// each.
+func sizeOf(messages []telemetry.Message) (n int64) {
+	for _, m := range messages {
+		n += int64(m.Size())
+	}
+	return n
 }
 
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {

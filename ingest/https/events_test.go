@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fleetlog/fleetlog/ingest/telemetry"
 	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/sas"
@@ -56,6 +57,67 @@ func TestTheSameRecordByEveryDoor(t *testing.T) {
 		require.Equal(t, payload, string(r.Value))
 	}
 	require.Len(t, ids, 3)
+}
+
+// TestABatchIsTheSameRecordsByEveryDoor sends one batch by MQTT over WebSocket and,
+// named in each way there is, by HTTPS.
+func TestABatchIsTheSameRecordsByEveryDoor(t *testing.T) {
+	s := newSite(t, Config{}, nil)
+	s.register("d", true)
+	const batch = `[{"ts":"2026-01-02T03:04:05Z","body":{"n":0}},{"iothub-creation-time-utc":"2026-01-02T03:04:06.5Z","body":1},{"body":[ 2 ]}]`
+	const created = "2026-01-02T03:04:07Z" // of those without a time of their own
+	client := s.paho("d")
+	publish := client.Publish("devices/d/messages/events/$.ct=application%2Fvnd.fleetlog.batch%2Bjson&$.sub=c&"+telemetry.CreationTime+"=2026-01-02T03%3A04%3A07Z&room=b%202", 1, false, batch)
+	require.True(t, publish.WaitTimeout(10*time.Second))
+	require.NoError(t, publish.Error())
+	client.Disconnect(100)
+	post := func(body string, header ...string) {
+		a := s.call("d", http.MethodPost, "/devices/d"+eventsPath, body, header...)
+		require.Equal(t, http.StatusNoContent, a.status, a.body)
+		require.Empty(t, a.body)
+	}
+	properties := []string{"dt-subject", "c", "iothub-app-" + telemetry.CreationTime, created, "iothub-app-room", "b 2"}
+	post(batch, append(properties, "Content-Type", telemetry.BatchType)...)
+	post(batch, append(properties, "iothub-contenttype", telemetry.BatchType)...)
+	post(fmt.Sprintf(`[{"body":%q,"base64Encoded":false,"properties":{"iothub-contenttype":%q,"dt-subject":"c","iothub-app-%s":%q,"iothub-app-room":"b 2"}}]`,
+		batch, telemetry.BatchType, telemetry.CreationTime, created), "Content-Type", batchType)
+
+	records := s.records(eventlog.Telemetry, 12)
+	require.Len(t, records, 12)
+	ids := map[string]bool{}
+	for i, r := range records {
+		like := records[i%3]
+		require.Equal(t, []string{`{"n":0}`, "1", "[ 2 ]"}[i%3], string(r.Value))
+		require.Equal(t, string(like.Key), string(r.Key))
+		h, want := headers(r), headers(like)
+		require.Equal(t, []string{"2026-01-02T03:04:05.000Z", "2026-01-02T03:04:06.500Z", "2026-01-02T03:04:07.000Z"}[i%3], h["ce_time"])
+		require.Equal(t, eventlog.ContentTypeJSON, h["content-type"])
+		ids[h["ce_id"]] = true
+		h["ce_id"] = want["ce_id"]
+		require.Equal(t, want, h)
+	}
+	require.Len(t, ids, 12)
+}
+
+func TestABrokenBatchIsRefusedWhole(t *testing.T) {
+	s := newSite(t, Config{}, nil)
+	s.register("d", true)
+	for body, reason := range map[string]string{
+		``: "no JSON array", `{}`: "no JSON array", `[]`: "empty", `[1]`: "event 1",
+		`[{"body":1},{"ts":"2026-01-02T03:04:05Z"}]`:              "event 2: it has no body",
+		`[{"ts":"yesterday","body":1}]`:                           `time "yesterday" is not RFC 3339`,
+		`[{"body":1}`:                                             "not JSON",
+		`[{"body":1}] 2`:                                          "something follows",
+		"[" + strings.Repeat(`{"body":1},`, 1000) + `{"body":1}]`: "more than 1000 events",
+	} {
+		a := s.call("d", http.MethodPost, "/devices/d"+eventsPath, body, "Content-Type", telemetry.BatchType+"; charset=utf-8")
+		require.Equal(t, http.StatusBadRequest, a.status, "%.100s: %s", body, a.body)
+		require.Equal(t, "ArgumentInvalid", a.failure(t))
+		require.Contains(t, strings.ReplaceAll(a.body, `\"`, `"`), reason)
+	}
+	a := s.call("d", http.MethodPost, "/devices/d"+eventsPath, `{"last":1}`)
+	require.Equal(t, http.StatusNoContent, a.status, a.body)
+	require.JSONEq(t, `{"last":1}`, string(s.records(eventlog.Telemetry, 1)[0].Value), "nothing of a broken batch is kept")
 }
 
 func TestEventTimeIsTheDevices(t *testing.T) {

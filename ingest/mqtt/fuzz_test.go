@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"bytes"
-	"encoding/json"
 	"io"
 	"net"
 	"net/url"
@@ -10,6 +9,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/fleetlog/fleetlog/ingest/telemetry"
 	"github.com/fleetlog/fleetlog/internal/device"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -146,7 +146,7 @@ func FuzzPropertyBag(f *testing.F) {
 	f.Add("&&=&a&%zz=1")
 	f.Fuzz(func(t *testing.T, raw string) {
 		b, err := parseBag(raw)
-		if err == nil && (len(b.component) > maxComponentBytes || !b.created.IsZero() && (b.created.Before(earliest) || b.created.After(latest))) {
+		if err == nil && (len(b.component) > telemetry.MaxComponentBytes || !b.created.IsZero() && (b.created.Before(telemetry.Earliest) || b.created.After(telemetry.Latest))) {
 			t.Fatalf("bag %q gave %+v", raw, b)
 		}
 	})
@@ -194,25 +194,6 @@ func FuzzChildTopic(f *testing.F) {
 	f.Fuzz(func(t *testing.T, topic string) {
 		if child, prefix, ok := childTopic(topic); ok && (strings.Contains(child, "/") || !strings.HasPrefix(topic+"/", prefix)) {
 			t.Fatalf("topic %q gave child %q, prefix %q", topic, child, prefix)
-		}
-	})
-}
-
-func FuzzBatch(f *testing.F) {
-	f.Add([]byte(`[{"ts":"2026-01-02T03:04:05Z","body":{"a":1}},{"body":[]}]`))
-	f.Add([]byte(`[{"body":1}`))
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		entries, err := splitBatch(payload)
-		if err != nil {
-			return
-		}
-		if len(entries) == 0 || len(entries) > maxBatch {
-			t.Fatalf("%d events", len(entries))
-		}
-		for _, e := range entries {
-			if !json.Valid(e.body) || len(e.body) > len(payload) {
-				t.Fatalf("body %q", e.body)
-			}
 		}
 	})
 }

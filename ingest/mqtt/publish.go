@@ -33,9 +33,6 @@ func newPending() any {
 
 var typeTelemetry = []byte(eventlog.TypeTelemetry)
 
-// timeFormat is RFC 3339 to the millisecond, in UTC.
-const timeFormat = "2006-01-02T15:04:05.000Z"
-
 // publish hands one message to the log. It blocks while the log, or this
 // device's own window, is full: that is the back-pressure to the socket.
 func (c *connection) publish(ctx context.Context, topic string, payload []byte, packetID uint16, qos byte) error {
@@ -67,7 +64,7 @@ func (c *connection) append(ctx context.Context, payload []byte, at time.Time, p
 // one allocation, kept for the next message.
 func (p *pending) fill(c *connection, payload []byte, at time.Time) {
 	if !at.Equal(c.stamped) { // many messages of a busy device share a millisecond
-		c.stamped, c.stamp = at, at.UTC().AppendFormat(c.stamp[:0], timeFormat)
+		c.stamped, c.stamp = at, at.UTC().AppendFormat(c.stamp[:0], eventlog.TimeFormat)
 	}
 	size := len(c.id) + 20 + len(c.stamp) + len(payload)
 	if cap(p.bytes) < size {

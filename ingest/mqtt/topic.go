@@ -4,6 +4,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/fleetlog/fleetlog/ingest/telemetry"
 )
 
 // bag is what a telemetry topic says about its message: the property bag as
@@ -15,19 +17,6 @@ type bag struct {
 	created     time.Time
 	batch       bool // the payload is many events
 }
-
-// creationTime is the application property that gives a message its event time
-// (FEATURES.md HUB-09): UTC with `Z`, no offset.
-const creationTime = "iothub-creation-time-utc"
-
-// maxComponentBytes bounds `$.sub`; DTDL v2 names have at most 64 characters.
-const maxComponentBytes = 64
-
-// earliest and latest event times the analytics store can hold.
-var (
-	earliest = time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC)
-	latest   = time.Date(2299, 12, 31, 0, 0, 0, 0, time.UTC)
-)
 
 // telemetryTopic is the prefix of a device's telemetry topics. For a module the
 // id is `{deviceId}/modules/{moduleId}`.
@@ -74,24 +63,17 @@ func parseBag(raw string) (bag, error) {
 // take notes a property that the record's own headers carry.
 func (b *bag) take(key, value string) error {
 	switch key {
-	case "$.ct":
-		b.contentType, b.batch = value, value == contentTypeBatch
-	case "$.sub":
-		if len(value) > maxComponentBytes {
+	case telemetry.ContentType:
+		b.contentType, b.batch = value, value == telemetry.BatchType
+	case telemetry.Component:
+		if len(value) > telemetry.MaxComponentBytes {
 			return endBadBag
 		}
 		b.component = value
-	case creationTime:
-		if at, ok := parseEventTime(value); ok {
+	case telemetry.CreationTime:
+		if at, ok := telemetry.ParseEventTime(value); ok {
 			b.created = at
 		}
 	}
 	return nil
-}
-
-// parseEventTime reads the time a device gives an event.
-func parseEventTime(value string) (time.Time, bool) {
-	at, err := time.Parse(time.RFC3339Nano, value)
-	ok := err == nil && strings.HasSuffix(value, "Z") && at.After(earliest) && at.Before(latest)
-	return at, ok
 }

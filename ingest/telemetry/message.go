@@ -19,8 +19,8 @@ const (
 	// MaxBytes is IoT Hub's largest device-to-cloud message: its body, the values
 	// of its system properties, and its application properties (FEATURES.md HUB-07).
 	MaxBytes = 256 << 10
-	// maxComponentBytes bounds `$.sub`; DTDL v2 names have at most 64 characters.
-	maxComponentBytes = 64
+	// MaxComponentBytes bounds `$.sub`; DTDL v2 names have at most 64 characters.
+	MaxComponentBytes = 64
 	// maxProperties is far beyond what devices send.
 	maxProperties = 256
 )
@@ -30,16 +30,6 @@ const (
 const (
 	ContentType = "$.ct"
 	Component   = "$.sub"
-)
-
-// creationTime is the application property that gives a message its event time
-// (FEATURES.md HUB-09): UTC with `Z`, no offset.
-const creationTime = "iothub-creation-time-utc"
-
-// earliest and latest event times the analytics store can hold.
-var (
-	earliest = time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC)
-	latest   = time.Date(2299, 12, 31, 0, 0, 0, 0, time.UTC)
 )
 
 // Errors of Record: ErrTooLarge, and ErrProperties with the reason.
@@ -58,6 +48,7 @@ type Message struct {
 	Module         string // empty: the device itself
 	Payload        []byte
 	Properties     []Property
+	At             time.Time // event time; zero: the creation time among the properties, else Arrived
 	Arrived        time.Time
 }
 
@@ -74,11 +65,17 @@ func (m Message) Record(topic string) (*kgo.Record, error) {
 			contentType = p.Value
 		case Component:
 			component = p.Value
-		case creationTime:
-			if created, ok := parseCreation(p.Value); ok {
+		case CreationTime:
+			if created, ok := ParseEventTime(p.Value); ok {
 				at = created
 			}
 		}
+	}
+	if !m.At.IsZero() {
+		at = m.At
+	}
+	if contentType == BatchType {
+		contentType = eventlog.ContentTypeJSON // of each event in it
 	}
 	return eventlog.TelemetryEvent{
 		ID: eventlog.NewID(), Source: source(m.Device, m.Module), Tenant: m.Tenant, Device: m.Device,
@@ -110,8 +107,8 @@ func (m Message) check() error {
 		if p.Name == "" {
 			return fmt.Errorf("%w: one has no name", ErrProperties)
 		}
-		if p.Name == Component && len(p.Value) > maxComponentBytes {
-			return fmt.Errorf("%w: a component's name has at most %d bytes", ErrProperties, maxComponentBytes)
+		if p.Name == Component && len(p.Value) > MaxComponentBytes {
+			return fmt.Errorf("%w: a component's name has at most %d bytes", ErrProperties, MaxComponentBytes)
 		}
 	}
 	return nil
@@ -122,11 +119,6 @@ func source(device, module string) string {
 		return "/devices/" + device
 	}
 	return "/devices/" + device + "/modules/" + module
-}
-
-func parseCreation(value string) (time.Time, bool) {
-	at, err := time.Parse(time.RFC3339Nano, value)
-	return at, err == nil && strings.HasSuffix(value, "Z") && at.After(earliest) && at.Before(latest)
 }
 
 // EncodeBag writes a property bag as devices do in a topic: percent-encoded
