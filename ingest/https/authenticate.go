@@ -4,14 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/deviceauth"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
-	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 )
 
 // caller is the device or module that a request comes from.
@@ -23,18 +21,6 @@ func (c caller) path() string {
 		return "/devices/" + c.device
 	}
 	return "/devices/" + c.device + "/modules/" + c.module
-}
-
-// identity is the caller's part of the device's state; nil when there is none.
-func (c caller) identity(state *eventsv1.DeviceState) *eventsv1.Identity {
-	if c.module == "" {
-		return state.GetSelf()
-	}
-	n := slices.IndexFunc(state.GetModules(), func(i *eventsv1.Identity) bool { return i.GetModule() == c.module })
-	if n < 0 {
-		return nil
-	}
-	return state.GetModules()[n]
 }
 
 // authenticate lets the device of the request's path in, by the SAS token of the

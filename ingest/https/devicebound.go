@@ -32,7 +32,7 @@ const (
 // is none. It is the device's until it settles it by its lock, the ETag, or the
 // visibility timeout is over.
 func (d *Door) receive(w http.ResponseWriter, r *http.Request, c caller) error {
-	identity := c.identity(d.deps.Registry.Get(c.tenant, c.device))
+	identity := device.IdentityOf(d.deps.Registry.Get(c.tenant, c.device), c.module)
 	for range maxLockTries {
 		m := nextMessage(identity, time.Now())
 		if m == nil {
@@ -49,7 +49,7 @@ func (d *Door) receive(w http.ResponseWriter, r *http.Request, c caller) error {
 		case err != nil:
 			return err
 		}
-		identity = c.identity(state)
+		identity = device.IdentityOf(state, c.module)
 		if m := findLocked(identity, lock); m != nil {
 			deliver(w, c, m)
 			return nil
@@ -124,7 +124,7 @@ func (d *Door) abandon(w http.ResponseWriter, r *http.Request, c caller) error {
 
 func (d *Door) settleAs(w http.ResponseWriter, r *http.Request, c caller, settlement eventsv1.Settlement) error {
 	lock := strings.Trim(r.PathValue("lock"), `"`)
-	m := findLocked(c.identity(d.deps.Registry.Get(c.tenant, c.device)), lock)
+	m := findLocked(device.IdentityOf(d.deps.Registry.Get(c.tenant, c.device), c.module), lock)
 	if m == nil || !device.MessageLockedAt(m, time.Now()) {
 		return failLock
 	}

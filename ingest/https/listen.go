@@ -3,23 +3,19 @@ package https
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
 	"net"
 	"sync"
 
+	"github.com/fleetlog/fleetlog/ingest/tcp"
 	"golang.org/x/net/netutil"
 )
-
-// sendBufferBytes bounds what the kernel holds for a device that does not read.
-const sendBufferBytes = 64 << 10
 
 // Listen opens the port, with TLS always. A client certificate is asked for and
 // not demanded: devices have it, or a token.
 func (d *Door) Listen(ctx context.Context, addr string, config *tls.Config) (net.Listener, error) {
-	var lc net.ListenConfig
-	listener, err := lc.Listen(ctx, "tcp", addr)
+	listener, err := tcp.Listen(ctx, addr)
 	if err != nil {
-		return nil, fmt.Errorf("listen for devices: %w", err)
+		return nil, err
 	}
 	config = config.Clone()
 	config.ClientAuth = tls.RequestClientCert
@@ -45,9 +41,6 @@ func (l *doorListener) Accept() (net.Conn, error) {
 			l.door.metrics.refused.Inc()
 			_ = conn.Close()
 			continue
-		}
-		if tcp, ok := conn.(*net.TCPConn); ok {
-			_ = tcp.SetWriteBuffer(sendBufferBytes) // a connection that is gone already fails at its first read
 		}
 		l.door.metrics.connections.Inc()
 		return &countedConn{Conn: conn, closed: sync.OnceFunc(l.door.metrics.connections.Dec)}, nil

@@ -32,7 +32,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
@@ -86,6 +85,11 @@ func newSite(t *testing.T, cfg Config, provisioning http.Handler) *site {
 	s.tls = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	transport := &http.Transport{TLSClientConfig: s.tls}
 	s.client = &http.Client{Transport: transport, Timeout: 30 * time.Second}
+	t.Cleanup(func() {
+		log.Close()
+		require.NoError(t, store.Close())
+	})
+	enginetest.FoldDevices(t, log)
 	s.run(listener, gateway)
 	t.Cleanup(transport.CloseIdleConnections)
 	return s
@@ -95,10 +99,9 @@ func (s *site) run(listener net.Listener, gateway *mqtt.Gateway) {
 	// The test's context ends before its cleanups run; these end in their order.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
 	serving, stopServing := context.WithCancel(ctx)
-	ends, served := make(chan error, 3), make(chan error, 2)
+	ends, served := make(chan error, 2), make(chan error, 2)
 	go func() { ends <- s.catalog.Run(ctx) }()
 	go func() { ends <- s.devices.Run(ctx) }()
-	go func() { ends <- fold(ctx, s.log) }()
 	go func() { served <- gateway.Serve(serving, s.door.WebSockets()) }()
 	go func() { served <- s.door.Serve(serving, listener) }()
 	s.stop = sync.OnceFunc(func() {
@@ -112,31 +115,8 @@ func (s *site) run(listener net.Listener, gateway *mqtt.Gateway) {
 		for range cap(ends) {
 			require.NoError(s.t, <-ends)
 		}
-		s.log.Close()
-		require.NoError(s.t, s.files.Close())
 	})
 	require.Eventually(s.t, func() bool { return s.devices.Ready() == nil && s.catalog.Ready() == nil }, 10*time.Second, time.Millisecond)
-}
-
-// fold decides device events as the processor of another room does.
-func fold(ctx context.Context, log *eventlog.Log) error {
-	states := map[string]*eventsv1.DeviceState{}
-	return log.Follow(ctx, eventlog.Devices, func(r *kgo.Record) {
-		ev := new(eventsv1.DeviceEvent)
-		if err := proto.Unmarshal(r.Value, ev); err != nil {
-			panic(err)
-		}
-		state, outcome := device.Apply(states[string(r.Key)], ev)
-		states[string(r.Key)] = state
-		if state == nil {
-			state = &eventsv1.DeviceState{Tenant: ev.GetTenant(), Device: ev.GetDevice(), Deleted: true}
-		}
-		value, err := proto.Marshal(&eventsv1.DeviceSnapshot{State: state, Outcomes: []*eventsv1.Outcome{outcome}})
-		if err != nil {
-			panic(err)
-		}
-		log.Append(ctx, &kgo.Record{Topic: log.Name(eventlog.DeviceState), Key: r.Key, Value: value}, nil)
-	}, func() {})
 }
 
 // change has an event decided.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/fleetlog/fleetlog/ingest/provisioning"
+	"github.com/fleetlog/fleetlog/ingest/tcp"
 	"github.com/fleetlog/fleetlog/internal/deviceauth"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/registry"
@@ -270,41 +271,17 @@ func ListenPlain(ctx context.Context, addr string) (net.Listener, error) {
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return nil, fmt.Errorf("plain MQTT on %s is refused: only loopback may go without TLS; use --mqtts-addr for devices on a network", addr)
 	}
-	return listen(ctx, addr)
+	return tcp.Listen(ctx, addr)
 }
 
 // ListenTLS opens the port with TLS. A device may show a certificate; whether it
 // is good is for the gate to say, which knows the enrollment groups.
 func ListenTLS(ctx context.Context, addr string, config *tls.Config) (net.Listener, error) {
-	listener, err := listen(ctx, addr)
+	listener, err := tcp.Listen(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
 	own := config.Clone()
 	own.ClientAuth = tls.RequestClientCert
 	return tls.NewListener(listener, own), nil
-}
-
-func listen(ctx context.Context, addr string) (net.Listener, error) {
-	var lc net.ListenConfig
-	listener, err := lc.Listen(ctx, "tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("listen for devices: %w", err)
-	}
-	return boundedListener{listener}, nil
-}
-
-// sendBufferBytes bounds what the kernel holds for a device that does not read;
-// left to itself it grows the buffer to megabytes a connection.
-const sendBufferBytes = 64 << 10
-
-type boundedListener struct{ net.Listener }
-
-// Accept gives each connection its bounded send buffer.
-func (l boundedListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetWriteBuffer(sendBufferBytes) // a connection that is gone already fails at its first read
-	}
-	return conn, err
 }
