@@ -18,28 +18,9 @@ while (($#)); do
 done
 [[ -n $port && -n $data ]] || { echo "hivemq.sh: give --port and --data" >&2; exit 2; }
 
-for tool in java mvn; do
-	command -v "$tool" >/dev/null || {
-		echo "hivemq.sh: $tool is not installed; HiveMQ needs a JDK (17 or later) and Maven, e.g. apt-get install openjdk-17-jdk-headless maven" >&2
-		exit 1
-	}
-done
-
-# The cache is keyed by the pom, so a changed dependency fetches anew, and
-# renamed into place when whole.
-version=$(sed -n 's:.*<hivemq.version>\(.*\)</hivemq.version>.*:\1:p' "$here/pom.xml")
-sum=$(cksum <"$here/pom.xml")
-jars=${XDG_CACHE_HOME:-$HOME/.cache}/fleetlog/hivemq/$version-${sum%% *}
-if [[ ! -d $jars ]]; then
-	echo "hivemq.sh: fetching HiveMQ CE $version from Maven Central" >&2
-	mkdir -p "$(dirname "$jars")"
-	partial=$(mktemp -d "$jars.XXXXXX")
-	trap 'rm -rf "$partial"' EXIT
-	mvn -q -B -Dstyle.color=never -f "$here/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$partial" >&2
-	[[ -d $jars ]] || mv "$partial" "$jars" # unless another one was faster
-	trap - EXIT
-	rm -rf "$partial"
-fi
+# shellcheck source=deploy/fetch-jars.sh
+source "$here/../fetch-jars.sh"
+fetch_jars hivemq "HiveMQ CE"
 
 mkdir -p "$data/conf" "$data/data"
 cat >"$data/conf/config.xml" <<XML

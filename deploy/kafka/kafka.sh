@@ -25,28 +25,9 @@ while (($#)); do
 	esac
 done
 
-for tool in java mvn; do
-	command -v "$tool" >/dev/null || {
-		echo "kafka.sh: $tool is not installed; Apache Kafka needs a JDK (17 or later) and Maven, e.g. apt-get install openjdk-17-jdk-headless maven" >&2
-		exit 1
-	}
-done
-
-# The cache is keyed by the pom, so a changed dependency fetches anew, and
-# renamed into place when whole.
-version=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$here/pom.xml")
-sum=$(cksum <"$here/pom.xml")
-jars=${XDG_CACHE_HOME:-$HOME/.cache}/fleetlog/kafka/$version-${sum%% *}
-if [[ ! -d $jars ]]; then
-	echo "kafka.sh: fetching Apache Kafka $version from Maven Central" >&2
-	mkdir -p "$(dirname "$jars")"
-	partial=$(mktemp -d "$jars.XXXXXX")
-	trap 'rm -rf "$partial"' EXIT
-	mvn -q -B -Dstyle.color=never -f "$here/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$partial" >&2
-	[[ -d $jars ]] || mv "$partial" "$jars" # unless another one was faster
-	trap - EXIT
-	rm -rf "$partial"
-fi
+# shellcheck source=deploy/fetch-jars.sh
+source "$here/../fetch-jars.sh"
+fetch_jars kafka "Apache Kafka"
 [[ -z $fetch_only ]] || exit 0
 
 # in_use says whether something listens on the port.
