@@ -57,3 +57,9 @@ func childID(parent string, steps ...string) string {
 	}
 	return model + ";" + version
 }
+
+// WithVersion is the id with another version.
+func WithVersion(id string, version int) string {
+	model, _, _ := strings.Cut(id, ";")
+	return model + ";" + strconv.Itoa(version)
+}
