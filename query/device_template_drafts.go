@@ -159,7 +159,7 @@ func (s *deviceTemplateService) GenerateDeviceTemplate(ctx context.Context, req 
 	if id == "" {
 		id = generatedID(req.GetDeviceId())
 	}
-	if !dtdl.ValidID(id, 2) {
+	if !template.ValidID(id) {
 		return nil, badField("templateId", "%q is no id of a template: write it like dtmi:contoso:ThermostatTemplate;1", id)
 	}
 	messages, err := s.latestMessages(ctx, p.Tenant, req.GetDeviceId())

@@ -13,7 +13,7 @@ func (s *deviceService) initial(ctx context.Context, id string) ([]byte, error) 
 	if id == "" {
 		return nil, nil
 	}
-	if err := device.ValidateModelID(id); err != nil {
+	if err := device.ValidateTemplateID(id); err != nil {
 		return nil, badField("template", "%s", err)
 	}
 	p, err := access.FromContext(ctx)

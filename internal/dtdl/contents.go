@@ -94,7 +94,7 @@ func (p *parser) contentID(n *node, section, parent, name string) string {
 	if id == nil {
 		return childID(parent, "_contents", "__"+name)
 	}
-	if id.kind != 's' || !ValidID(id.text, p.version) {
+	if !p.validElementID(id) {
 		p.problem(id, section, "@id %s is not valid: write it like dtmi:contoso:Thermostat:temperature;1, or leave it out", quote(id))
 		return childID(parent, "_contents", "__"+name)
 	}

@@ -2,6 +2,7 @@ package dtdl
 
 import (
 	"slices"
+	"strings"
 )
 
 // interfaceTypes may stand beside Interface in `@type`: IoT Central's kinds of
@@ -217,4 +218,10 @@ func (p *parser) text(n *node, most int) Text {
 		}
 	}
 	return text
+}
+
+// validElementID accepts the ids of contents and schemas; those of IoT Central's
+// early days are URNs.
+func (p *parser) validElementID(id *node) bool {
+	return id.kind == 's' && (ValidID(id.text, p.version) || p.central && len(id.text) <= maxIDBytes && strings.HasPrefix(id.text, "urn:"))
 }

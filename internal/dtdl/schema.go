@@ -65,7 +65,7 @@ func (p *parser) complexSchema(n *node, at place, depth int) *Schema {
 	section := p.rule("Complex schemas")
 	s := &Schema{}
 	if id := n.get("@id"); id != nil {
-		if id.kind != 's' || !ValidID(id.text, p.version) {
+		if !p.validElementID(id) {
 			p.problem(id, p.rule("Digital Twin Model Identifier"), "@id %s is not valid: write it like dtmi:contoso:State;1", quote(id))
 		}
 		s.ID = id.text

@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"github.com/fleetlog/fleetlog/internal/catalog"
-	"github.com/fleetlog/fleetlog/internal/dtdl"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"google.golang.org/protobuf/proto"
 )
@@ -42,7 +41,7 @@ func Kind() catalog.Kind {
 }
 
 func validate(id string, t *eventsv1.DeviceTemplate) error {
-	if !dtdl.ValidID(id, 2) {
+	if !ValidID(id) {
 		return errors.New("the device template's id is not valid: write it like dtmi:contoso:ThermostatTemplate;1")
 	}
 	if len(t.GetPublished()) == 0 && len(t.GetDraft()) == 0 {

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/fleetlog/fleetlog/internal/dtdl"
 )
@@ -53,7 +54,7 @@ func Parse(document []byte) (*Template, error) {
 	t := &Template{ID: e.ID, JSON: document}
 	var found dtdl.Problems
 	add := func(path, format string, args ...any) { found = append(found, problem(path, format, args...)...) }
-	if !dtdl.ValidID(e.ID, 2) {
+	if !ValidID(e.ID) {
 		add("$.@id", "%q is no id of a template: write it like dtmi:contoso:ThermostatTemplate;1", e.ID)
 	}
 	t.Types = e.types()
@@ -78,6 +79,10 @@ func Parse(document []byte) (*Template, error) {
 	t.Model = model
 	return t, nil
 }
+
+// ValidID reports whether the text is the id of a template: a model id, whose version
+// IoT Central does not insist on.
+func ValidID(id string) bool { return id != "" && dtdl.ValidID(id, 3) && !strings.Contains(id, ".") }
 
 func problem(path, format string, args ...any) dtdl.Problems {
 	return dtdl.Problems{{Path: path, Rule: envelopeRule, Message: fmt.Sprintf(format, args...)}}

@@ -127,7 +127,7 @@ func TestATemplateIsMadeUp(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, name := range []string{"thermostat", "temperature-controller", "edge-gateway"} {
+	for _, name := range []string{"thermostat", "temperature-controller", "edge-gateway", "early"} {
 		f.Add(sample(f, name))
 	}
 	f.Fuzz(func(t *testing.T, document []byte) {
