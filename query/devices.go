@@ -9,6 +9,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/enrollment"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/registry"
+	"github.com/fleetlog/fleetlog/internal/template"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"google.golang.org/grpc"
@@ -27,6 +28,8 @@ type deviceService struct {
 	registry *registry.Registry
 	groups   *enrollment.Groups
 	keys     *device.MasterKey
+	// templates are those that a device may have.
+	templates *template.Templates
 	// timeout bounds how long a change waits for the fold's decision.
 	timeout time.Duration
 }
@@ -44,10 +47,14 @@ func (s *deviceService) PutDevice(ctx context.Context, req *apiv1.PutDeviceReque
 	if id := d.GetId(); id != "" && id != req.GetDeviceId() {
 		return nil, badField("id", "the body's id is %q, the path's %q: leave it out of the body", id, req.GetDeviceId())
 	}
+	initial, err := s.initial(ctx, d.GetTemplate())
+	if err != nil {
+		return nil, err
+	}
 	return s.change(ctx, req.GetDeviceId(), d.GetEtag(), &eventsv1.DeviceEvent{
 		Change: &eventsv1.DeviceEvent_Registered{Registered: &eventsv1.DeviceRegistered{
 			DisplayName: d.GetDisplayName(), Template: d.GetTemplate(), Simulated: d.GetSimulated(), Organizations: d.GetOrganizations(),
-			Enabled: d.GetEnabled() || d == nil || d.Enabled == nil,
+			Enabled: d.GetEnabled() || d == nil || d.Enabled == nil, Initial: initial,
 		}},
 	})
 }
@@ -61,6 +68,10 @@ func (s *deviceService) UpdateDevice(ctx context.Context, req *apiv1.UpdateDevic
 		return nil, badField("id", "the body's id is %q, the path's %q: leave it out of the body", id, req.GetDeviceId())
 	}
 	update := &eventsv1.DeviceUpdated{DisplayName: d.DisplayName, Template: d.Template, Enabled: d.Enabled, Simulated: d.Simulated}
+	var err error
+	if update.Initial, err = s.initial(ctx, d.GetTemplate()); err != nil {
+		return nil, err
+	}
 	if len(d.GetOrganizations()) > 0 {
 		update.Organizations = &eventsv1.Organizations{Ids: d.GetOrganizations()}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/enrollment"
 	"github.com/fleetlog/fleetlog/internal/registry"
+	"github.com/fleetlog/fleetlog/internal/template"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -31,6 +32,7 @@ type Deps struct {
 	Registry   *registry.Registry
 	Catalog    *catalog.Catalog
 	Groups     *enrollment.Groups
+	Templates  *template.Templates
 	Keys       *device.MasterKey
 	Tokens     *access.Tokens
 	ClickHouse *clickhouse.Conn
@@ -67,8 +69,9 @@ func NewServer(deps Deps) *Server {
 		grpc.ChainUnaryInterceptor(s.observer.unary, authenticate(deps.Tokens)),
 		grpc.ChainStreamInterceptor(s.observer.stream, authenticateStream(deps.Tokens)),
 	)
-	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{registry: deps.Registry, groups: deps.Groups, keys: deps.Keys, timeout: changeTimeout})
+	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{registry: deps.Registry, groups: deps.Groups, keys: deps.Keys, templates: deps.Templates, timeout: changeTimeout})
 	apiv1.RegisterEnrollmentGroupServiceServer(s.grpc, newEnrollmentGroupService(deps))
+	apiv1.RegisterDeviceTemplateServiceServer(s.grpc, newDeviceTemplateService(deps))
 	shared := identities{registry: deps.Registry, timeout: changeTimeout}
 	apiv1.RegisterPropertyServiceServer(s.grpc, &propertyService{identities: shared})
 	apiv1.RegisterCommandServiceServer(s.grpc, &commandService{identities: shared})

@@ -105,7 +105,7 @@ const (
 func validateAttest(ev *eventsv1.DeviceEvent) error {
 	switch c := ev.GetChange().(type) {
 	case *eventsv1.DeviceEvent_Provisioned:
-		if err := validateTemplate(c.Provisioned.GetModelId()); err != nil {
+		if err := ValidateModelID(c.Provisioned.GetModelId()); err != nil {
 			return err
 		}
 		if err := validateInitial(c.Provisioned.GetInitial()); err != nil {

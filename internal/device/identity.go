@@ -24,7 +24,8 @@ const (
 var idPattern = regexp.MustCompile(`^[a-zA-Z0-9\-._:]*[a-zA-Z0-9\-]$`)
 
 var (
-	templatePattern     = regexp.MustCompile(`^dtmi:[A-Za-z](?:[A-Za-z0-9_]*[A-Za-z0-9])?(?::[A-Za-z](?:[A-Za-z0-9_]*[A-Za-z0-9])?)*;[1-9][0-9]{0,8}$`)
+	modelPattern        = regexp.MustCompile(`^dtmi:[A-Za-z](?:[A-Za-z0-9_]*[A-Za-z0-9])?(?::[A-Za-z](?:[A-Za-z0-9_]*[A-Za-z0-9])?)*;[1-9][0-9]{0,8}$`)
+	templatePattern     = regexp.MustCompile(`^dtmi:[A-Za-z](?:[A-Za-z0-9_]*[A-Za-z0-9])?(?::[A-Za-z](?:[A-Za-z0-9_]*[A-Za-z0-9])?)*(?:;[1-9][0-9]{0,8})?$`)
 	organizationPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9\-]*$`)
 )
 
@@ -46,8 +47,17 @@ func validateDisplayName(name string) error {
 	return nil
 }
 
-// ValidateModelID checks the id of a model or template; empty is none.
-func ValidateModelID(id string) error { return validateTemplate(id) }
+// ValidateModelID checks the id of a model; empty is none.
+func ValidateModelID(id string) error {
+	if id != "" && (len(id) > maxTemplateLength || !modelPattern.MatchString(id)) {
+		return fmt.Errorf("%q is not a digital twin model id: write it like dtmi:contoso:Thermostat;1", clip(id))
+	}
+	return nil
+}
+
+// ValidateTemplateID checks the id of a device template; empty is none. IoT Central
+// does not insist on its version.
+func ValidateTemplateID(id string) error { return validateTemplate(id) }
 
 func validateTemplate(id string) error {
 	if id != "" && (len(id) > maxTemplateLength || !templatePattern.MatchString(id)) {
