@@ -198,7 +198,7 @@ func TestDeviceLifeOverREST(t *testing.T) {
 	require.Equal(t, http.StatusOK, status, d)
 	require.Equal(t, map[string]any{
 		"id": "thermostat-1", "etag": "v1", "displayName": "Lobby", "template": "dtmi:contoso:Thermostat;1",
-		"enabled": true, "provisioned": false, "simulated": false, "organizations": []any{},
+		"enabled": true, "provisioned": false, "simulated": false, "organizations": []any{}, "type": []any{},
 	}, d)
 	require.Equal(t, `"v1"`, h.Get("ETag"))
 	require.NotEmpty(t, h.Get("x-ms-request-id"))
@@ -242,6 +242,7 @@ func TestDeviceLifeOverREST(t *testing.T) {
 		{"page too large", http.MethodGet, "/api/devices?maxpagesize=1001", "", nil, 400, "1000"},
 		{"page token of someone else", http.MethodGet, "/api/devices?pageToken=xyz", "", nil, 400, "nextLink"},
 		{"parameter of the wrong type", http.MethodGet, "/api/devices?maxpagesize=many", "", nil, 400, "maxpagesize"},
+		{"version that is not ours", http.MethodGet, "/api/devices?api-version=2099-01-01", "", nil, 400, "2022-07-31"},
 		{"unknown path", http.MethodGet, "/api/nothing", "", nil, 404, "/docs"},
 		{"unknown method", http.MethodPost, "/api/devices/x", "{}", nil, 405, "/docs"},
 	} {

@@ -20,7 +20,7 @@ func (s *deviceService) ApproveDevice(ctx context.Context, req *apiv1.ApproveDev
 }
 
 func (s *deviceService) GetDeviceCredentials(ctx context.Context, req *apiv1.GetDeviceCredentialsRequest) (*apiv1.DeviceCredentials, error) {
-	state, err := s.get(ctx, req.GetDeviceId())
+	state, _, err := s.get(ctx, req.GetDeviceId(), "")
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func (s *deviceService) GetDeviceCredentials(ctx context.Context, req *apiv1.Get
 }
 
 func (s *deviceService) GetDeviceAttestation(ctx context.Context, req *apiv1.GetDeviceAttestationRequest) (*apiv1.Attestation, error) {
-	state, err := s.get(ctx, req.GetDeviceId())
+	state, _, err := s.get(ctx, req.GetDeviceId(), "")
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (s *deviceService) GetDeviceAttestation(ctx context.Context, req *apiv1.Get
 }
 
 func (s *deviceService) PutDeviceAttestation(ctx context.Context, req *apiv1.PutDeviceAttestationRequest) (*apiv1.Attestation, error) {
-	state, err := s.get(ctx, req.GetDeviceId())
+	state, _, err := s.get(ctx, req.GetDeviceId(), "")
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func (s *deviceService) PutDeviceAttestation(ctx context.Context, req *apiv1.Put
 
 func (s *deviceService) UpdateDeviceAttestation(ctx context.Context, req *apiv1.UpdateDeviceAttestationRequest) (*apiv1.Attestation, error) {
 	for attempt := 1; ; attempt++ {
-		state, err := s.get(ctx, req.GetDeviceId())
+		state, _, err := s.get(ctx, req.GetDeviceId(), "")
 		if err != nil {
 			return nil, err
 		}

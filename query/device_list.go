@@ -12,7 +12,7 @@ const (
 )
 
 func (s *deviceService) ListDevices(ctx context.Context, req *apiv1.ListDevicesRequest) (*apiv1.ListDevicesResponse, error) {
-	p, err := s.reader(ctx)
+	p, err := s.caller(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -60,7 +60,7 @@ func (a *api) waitForChange() {
 func TestUndecidedChangeSaysSo(t *testing.T) {
 	a := newAPI(t)
 	a.folding.Lock()
-	service := &deviceService{registry: a.devices, timeout: 50 * time.Millisecond}
+	service := &deviceService{identities: identities{registry: a.devices, timeout: 50 * time.Millisecond}}
 	ctx := access.WithPrincipal(t.Context(), access.Principal{ID: "token:admin", Tenant: "default"})
 	_, err := service.PutDevice(ctx, &apiv1.PutDeviceRequest{DeviceId: "d"})
 	a.folding.Unlock()

@@ -67,13 +67,13 @@ func NewServer(deps Deps) *Server {
 		grpc.ChainUnaryInterceptor(s.observer.unary, authenticate(deps.Tokens)),
 		grpc.ChainStreamInterceptor(s.observer.stream, authenticateStream(deps.Tokens)),
 	)
-	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{registry: deps.Registry, groups: deps.Groups, keys: deps.Keys, timeout: changeTimeout})
-	apiv1.RegisterEnrollmentGroupServiceServer(s.grpc, newEnrollmentGroupService(deps))
 	shared := identities{registry: deps.Registry, timeout: changeTimeout}
+	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{identities: shared, groups: deps.Groups, keys: deps.Keys})
+	apiv1.RegisterEnrollmentGroupServiceServer(s.grpc, newEnrollmentGroupService(deps))
 	apiv1.RegisterPropertyServiceServer(s.grpc, &propertyService{identities: shared})
 	apiv1.RegisterCommandServiceServer(s.grpc, &commandService{identities: shared})
 	apiv1.RegisterMessageServiceServer(s.grpc, &messageService{identities: shared})
-	apiv1.RegisterParentServiceServer(s.grpc, &parentService{identities: shared})
+	apiv1.RegisterRelationshipServiceServer(s.grpc, &relationshipService{identities: shared})
 	apiv1.RegisterModuleServiceServer(s.grpc, &moduleService{identities: shared, keys: deps.Keys})
 	apiv1.RegisterTelemetryServiceServer(s.grpc, &telemetryService{registry: deps.Registry, db: deps.ClickHouse})
 	healthv1.RegisterHealthServer(s.grpc, s.health)
