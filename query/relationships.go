@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	defaultRelationshipsPage = 100
+	defaultRelationshipsPage = 25
 	maxRelationshipsPage     = 1000
 )
 

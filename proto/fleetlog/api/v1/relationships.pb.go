@@ -92,7 +92,7 @@ func (x *DeviceRelationship) GetTarget() string {
 type ListRelationshipsRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	DeviceId string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
-	// Relationships a page: 1 to 1000, 100 when not given.
+	// Relationships a page: 1 to 1000, 25 when not given.
 	Maxpagesize int32 `protobuf:"varint,2,opt,name=maxpagesize,proto3" json:"maxpagesize,omitempty"`
 	// Where the page starts: `next_page_token` of the page before.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
