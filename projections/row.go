@@ -19,8 +19,6 @@ type row struct {
 	body           []byte
 	properties     []byte // the bag, encoded
 	id             []byte
-	enqueued       int64 // record timestamp, Unix milliseconds
-	offset         int64
 }
 
 // refusal says why a record is no row. The class is a label of few values for
@@ -62,16 +60,13 @@ func toRow(r *kgo.Record) (row, *refusal) {
 	if err := checkBody(r.Value); err != nil {
 		return row{}, &refusal{badBody, err.Error()}
 	}
-	enqueued := enqueuedAt(r.Timestamp)
 	return row{
 		tenant: tenant, device: device,
-		timestamp:  eventTime(eventlog.Header(r, eventlog.HeaderTime), enqueued),
+		timestamp:  eventTime(eventlog.Header(r, eventlog.HeaderTime), loggedAt(r.Timestamp)),
 		component:  component,
 		body:       r.Value,
 		properties: eventlog.Header(r, eventlog.HeaderProperties),
 		id:         id,
-		enqueued:   enqueued,
-		offset:     r.Offset,
 	}, nil
 }
 
@@ -95,16 +90,16 @@ func representable(ms int64) bool { return ms >= earliest && ms <= latest }
 
 // eventTime is the time of the header, RFC 3339, or the record's when the header
 // is missing, is something else, or is a time ClickHouse cannot hold.
-func eventTime(header []byte, enqueued int64) int64 {
+func eventTime(header []byte, logged int64) int64 {
 	var t time.Time
 	if len(header) == 0 || len(header) > 64 || t.UnmarshalText(header) != nil || !representable(t.UnixMilli()) {
-		return enqueued
+		return logged
 	}
 	return t.UnixMilli()
 }
 
-// enqueuedAt is the record's timestamp; a producer may have set any.
-func enqueuedAt(t time.Time) int64 {
+// loggedAt is the record's timestamp, Unix milliseconds; a producer may have set any.
+func loggedAt(t time.Time) int64 {
 	if ms := t.UnixMilli(); representable(ms) {
 		return ms
 	}

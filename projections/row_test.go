@@ -30,7 +30,6 @@ func setHeader(r *kgo.Record, name, value string) {
 
 func TestRow(t *testing.T) {
 	r := goodRecord()
-	r.Offset = 7
 	setHeader(r, eventlog.HeaderSubject, "thermostat1")
 	setHeader(r, eventlog.HeaderProperties, "a=b")
 	setHeader(r, eventlog.HeaderTime, "2026-05-04T05:02:00.5+02:00")
@@ -39,7 +38,6 @@ func TestRow(t *testing.T) {
 	require.Equal(t, row{
 		tenant: []byte("default"), device: []byte("d1"), timestamp: time.Date(2026, 5, 4, 3, 2, 0, 500e6, time.UTC).UnixMilli(),
 		component: []byte("thermostat1"), body: []byte(`{"a":1}`), properties: []byte("a=b"), id: []byte("id-1"),
-		enqueued: recordTime.UnixMilli(), offset: 7,
 	}, got)
 }
 
@@ -56,9 +54,9 @@ func TestEventTimeFallsBackToTheRecords(t *testing.T) {
 	}
 	r := goodRecord()
 	r.Headers, r.Timestamp = nil, time.UnixMilli(-1<<60)
-	got, bad := toRow(r)
+	_, bad := toRow(r)
 	require.Nil(t, bad)
-	require.Zero(t, got.enqueued, "a producer may set any time")
+	require.Zero(t, loggedAt(r.Timestamp), "a producer may set any time")
 }
 
 func TestRefusals(t *testing.T) {
@@ -127,17 +125,18 @@ func FuzzRow(f *testing.F) {
 		setHeader(r, eventlog.HeaderSubject, subject)
 		setHeader(r, eventlog.HeaderProperties, bag)
 		setHeader(r, eventlog.HeaderID, id)
-		b := newBlock(0)
+		b := newBlock(0, &telemetry)
 		b.add(r, time.Time{})
 		switch {
 		case len(b.refused) == 1:
 			require.Zero(t, b.rows.len())
 			require.NotEmpty(t, b.refused[0].reason)
 		default:
+			rows := b.filler.(*telemetryRows)
 			require.Equal(t, 1, b.rows.len())
-			require.Equal(t, value, b.rows.body[0])
-			require.True(t, representable(b.rows.timestamp[0]) && representable(b.rows.enqueued[0]))
-			require.LessOrEqual(t, len(b.rows.properties[0]), maxProperties+1)
+			require.Equal(t, value, rows.body.of[0])
+			require.True(t, representable(rows.timestamp.of[0]) && representable(b.rows.loggedAt.of[0]))
+			require.LessOrEqual(t, len(rows.properties.of[0]), maxProperties+1)
 		}
 	})
 }

@@ -149,12 +149,24 @@ func (n *node) open(ctx context.Context, p *platform, home *dataDir) (*parts, er
 }
 
 func addProjections(p *platform, have *parts) error {
-	telemetry, err := projections.NewTelemetry(have.log, have.analytics, projections.Options{Logger: p.logger, Registerer: have.metrics, Node: have.id})
-	if err != nil {
-		return err
+	options := projections.Options{Logger: p.logger, Registerer: have.metrics, Node: have.id}
+	for _, projection := range []struct {
+		of        string
+		construct func(*eventlog.Log, *clickhouse.Conn, projections.Options) (*projections.Projection, error)
+	}{
+		{"telemetry", projections.NewTelemetry},
+		{"device events", projections.NewDeviceEvents},
+		{"devices", projections.NewDevices},
+		{"device state history", projections.NewDeviceStateHistory},
+	} {
+		running, err := projection.construct(have.log, have.analytics, options)
+		if err != nil {
+			return err
+		}
+		name := projection.of + " projection"
+		p.ready[name] = func(context.Context) error { return running.Ready() }
+		p.add(name, running.Run)
 	}
-	p.ready["telemetry projection"] = func(context.Context) error { return telemetry.Ready() }
-	p.add("telemetry projection", telemetry.Run)
 	return nil
 }
 
