@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 	"unicode/utf8"
@@ -16,6 +17,7 @@ type row struct {
 	tenant, device []byte
 	timestamp      int64 // event time, Unix milliseconds
 	component      []byte
+	module         []byte // empty: the device itself
 	body           []byte
 	properties     []byte // the bag, encoded
 	id             []byte
@@ -36,7 +38,7 @@ const (
 const (
 	maxTenantBytes    = 256
 	maxDeviceBytes    = 1024
-	maxAttributeBytes = 1024 // ce_subject and ce_id
+	maxAttributeBytes = 1024 // ce_subject, ce_id and the module in ce_source
 )
 
 // toRow maps a telemetry record to its row, or says why there is none.
@@ -57,6 +59,10 @@ func toRow(r *kgo.Record) (row, *refusal) {
 	if bad := checkAttribute(eventlog.HeaderID, id); bad != nil {
 		return row{}, bad
 	}
+	module := moduleOf(eventlog.Header(r, eventlog.HeaderSource), device)
+	if bad := checkAttribute(eventlog.HeaderSource, module); bad != nil {
+		return row{}, bad
+	}
 	if err := checkBody(r.Value); err != nil {
 		return row{}, &refusal{badBody, err.Error()}
 	}
@@ -64,10 +70,27 @@ func toRow(r *kgo.Record) (row, *refusal) {
 		tenant: tenant, device: device,
 		timestamp:  eventTime(eventlog.Header(r, eventlog.HeaderTime), loggedAt(r.Timestamp)),
 		component:  component,
+		module:     module,
 		body:       r.Value,
 		properties: eventlog.Header(r, eventlog.HeaderProperties),
 		id:         id,
 	}, nil
+}
+
+// moduleOf is the module in `/devices/{device}/modules/{module}`, the source of what
+// a module of the device sent; nil for any other source.
+func moduleOf(source, device []byte) []byte {
+	rest, ok := bytes.CutPrefix(source, []byte("/devices/"))
+	if ok {
+		rest, ok = bytes.CutPrefix(rest, device)
+	}
+	if ok {
+		rest, ok = bytes.CutPrefix(rest, []byte("/modules/"))
+	}
+	if !ok {
+		return nil
+	}
+	return rest
 }
 
 func checkAttribute(name string, value []byte) *refusal {

@@ -31,14 +31,28 @@ func setHeader(r *kgo.Record, name, value string) {
 func TestRow(t *testing.T) {
 	r := goodRecord()
 	setHeader(r, eventlog.HeaderSubject, "thermostat1")
+	setHeader(r, eventlog.HeaderSource, "/devices/d1/modules/camera")
 	setHeader(r, eventlog.HeaderProperties, "a=b")
 	setHeader(r, eventlog.HeaderTime, "2026-05-04T05:02:00.5+02:00")
 	got, bad := toRow(r)
 	require.Nil(t, bad)
 	require.Equal(t, row{
 		tenant: []byte("default"), device: []byte("d1"), timestamp: time.Date(2026, 5, 4, 3, 2, 0, 500e6, time.UTC).UnixMilli(),
-		component: []byte("thermostat1"), body: []byte(`{"a":1}`), properties: []byte("a=b"), id: []byte("id-1"),
+		component: []byte("thermostat1"), module: []byte("camera"), body: []byte(`{"a":1}`), properties: []byte("a=b"), id: []byte("id-1"),
 	}, got)
+}
+
+func TestModuleIsTheSourcesOfThatDevice(t *testing.T) {
+	for source, want := range map[string]string{
+		"/devices/d1": "", "/devices/d1/modules/m": "m", "/devices/d1/modules/$edgeHub": "$edgeHub", "/devices/d12/modules/m": "",
+		"/devices/d2/modules/m": "", "/bridges/b/devices/d1/modules/m": "", "": "",
+	} {
+		r := goodRecord()
+		setHeader(r, eventlog.HeaderSource, source)
+		got, bad := toRow(r)
+		require.Nil(t, bad, source)
+		require.Equal(t, want, string(got.module), source)
+	}
 }
 
 func TestEventTimeFallsBackToTheRecords(t *testing.T) {

@@ -24,10 +24,10 @@ var telemetry = table{
 const bodyType = "JSON(max_dynamic_paths=256)"
 
 type telemetryRows struct {
-	tenant, component vector[string]
-	device, body, id  vector[[]byte]
-	timestamp         vector[int64]
-	properties        vector[map[string]string]
+	tenant, component, module vector[string]
+	device, body, id          vector[[]byte]
+	timestamp                 vector[int64]
+	properties                vector[map[string]string]
 }
 
 func newTelemetryRows() *telemetryRows {
@@ -38,12 +38,13 @@ func newTelemetryRows() *telemetryRows {
 		body:       vector[[]byte]{name: "body", kind: bodyType},
 		id:         vector[[]byte]{name: "id", kind: "String"},
 		component:  vector[string]{name: "component", kind: "LowCardinality(String)", optional: true},
+		module:     vector[string]{name: "module", kind: "LowCardinality(String)", optional: true},
 		properties: vector[map[string]string]{name: "properties", kind: "Map(LowCardinality(String), String)", optional: true},
 	}
 }
 
 func (t *telemetryRows) columns() []column {
-	return []column{&t.tenant, &t.device, &t.timestamp, &t.body, &t.id, &t.component, &t.properties}
+	return []column{&t.tenant, &t.device, &t.timestamp, &t.body, &t.id, &t.component, &t.module, &t.properties}
 }
 
 func (t *telemetryRows) fill(r *kgo.Record, m *memory) (bytes int, bad *refusal) {
@@ -58,6 +59,8 @@ func (t *telemetryRows) fill(r *kgo.Record, m *memory) (bytes int, bad *refusal)
 	t.id.add(m.arena.keep(row.id))
 	t.component.add(m.text(row.component))
 	t.component.used = t.component.used || len(row.component) > 0
+	t.module.add(m.text(row.module))
+	t.module.used = t.module.used || len(row.module) > 0
 	t.properties.add(m.bag(row.properties))
 	t.properties.used = t.properties.used || len(row.properties) > 0
 	return len(row.device) + len(row.body) + len(row.properties) + len(row.id), nil

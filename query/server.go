@@ -75,7 +75,7 @@ func NewServer(deps Deps) *Server {
 	apiv1.RegisterMessageServiceServer(s.grpc, &messageService{identities: shared})
 	apiv1.RegisterRelationshipServiceServer(s.grpc, &relationshipService{identities: shared})
 	apiv1.RegisterModuleServiceServer(s.grpc, &moduleService{identities: shared, keys: deps.Keys})
-	apiv1.RegisterTelemetryServiceServer(s.grpc, &telemetryService{registry: deps.Registry, db: deps.ClickHouse})
+	apiv1.RegisterTelemetryServiceServer(s.grpc, &telemetryService{identities: shared, db: deps.ClickHouse})
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	return s

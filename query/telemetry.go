@@ -8,10 +8,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-	"github.com/fleetlog/fleetlog/internal/access"
 	chconn "github.com/fleetlog/fleetlog/internal/clickhouse"
-	"github.com/fleetlog/fleetlog/internal/device"
-	"github.com/fleetlog/fleetlog/internal/registry"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -26,16 +23,17 @@ const (
 // telemetryService answers from the telemetry table.
 type telemetryService struct {
 	apiv1.UnimplementedTelemetryServiceServer
-	registry *registry.Registry
-	db       *chconn.Conn
+	identities
+
+	db *chconn.Conn
 }
 
 func (s *telemetryService) GetLatestTelemetry(ctx context.Context, req *apiv1.GetLatestTelemetryRequest) (*apiv1.TelemetryValue, error) {
-	tenant, err := s.tenantOf(ctx, req.GetDeviceId())
+	state, _, err := s.get(ctx, req.GetDeviceId(), req.GetModule())
 	if err != nil {
 		return nil, err
 	}
-	p, err := planLatest(tenant, req)
+	p, err := planLatest(state.GetTenant(), req)
 	if err != nil {
 		return nil, err
 	}
@@ -60,11 +58,11 @@ func (s *telemetryService) GetLatestTelemetry(ctx context.Context, req *apiv1.Ge
 }
 
 func (s *telemetryService) ListTelemetry(ctx context.Context, req *apiv1.ListTelemetryRequest) (*apiv1.ListTelemetryResponse, error) {
-	tenant, err := s.tenantOf(ctx, req.GetDeviceId())
+	state, _, err := s.get(ctx, req.GetDeviceId(), req.GetModule())
 	if err != nil {
 		return nil, err
 	}
-	p, at, err := planList(tenant, req, time.Now())
+	p, at, err := planList(state.GetTenant(), req, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -85,24 +83,6 @@ func (s *telemetryService) ListTelemetry(ctx context.Context, req *apiv1.ListTel
 		resp.NextLink, resp.NextPageToken = nextPage(ctx, encodeToken(at))
 	}
 	return resp, nil
-}
-
-// tenantOf is the caller's tenant, once it is clear that it has the device.
-func (s *telemetryService) tenantOf(ctx context.Context, deviceID string) (string, error) {
-	p, err := access.FromContext(ctx)
-	if err == nil {
-		err = s.registry.Ready()
-	}
-	if err != nil {
-		return "", toStatus(err)
-	}
-	if err := device.ValidateID(deviceID); err != nil {
-		return "", badField("deviceId", "%s", err)
-	}
-	if s.registry.Get(p.Tenant, deviceID) == nil {
-		return "", notFound("device %q does not exist", deviceID)
-	}
-	return p.Tenant, nil
 }
 
 // query runs the plan within the bounds and calls each for every row; its errors
