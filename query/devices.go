@@ -27,11 +27,15 @@ type deviceService struct {
 	registry *registry.Registry
 	groups   *enrollment.Groups
 	keys     *device.MasterKey
+	history  *deviceHistory
 	// timeout bounds how long a change waits for the fold's decision.
 	timeout time.Duration
 }
 
 func (s *deviceService) GetDevice(ctx context.Context, req *apiv1.GetDeviceRequest) (*apiv1.Device, error) {
+	if req.GetAt() != nil {
+		return s.getAt(ctx, req)
+	}
 	state, err := s.get(ctx, req.GetDeviceId())
 	if err != nil {
 		return nil, err

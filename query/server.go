@@ -67,9 +67,11 @@ func NewServer(deps Deps) *Server {
 		grpc.ChainUnaryInterceptor(s.observer.unary, authenticate(deps.Tokens)),
 		grpc.ChainStreamInterceptor(s.observer.stream, authenticateStream(deps.Tokens)),
 	)
-	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{registry: deps.Registry, groups: deps.Groups, keys: deps.Keys, timeout: changeTimeout})
+	past := &deviceHistory{registry: deps.Registry, db: deps.ClickHouse, patience: historyPatience}
+	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{registry: deps.Registry, groups: deps.Groups, keys: deps.Keys, history: past, timeout: changeTimeout})
+	apiv1.RegisterDeviceHistoryServiceServer(s.grpc, &historyService{deviceHistory: past})
 	apiv1.RegisterEnrollmentGroupServiceServer(s.grpc, newEnrollmentGroupService(deps))
-	shared := identities{registry: deps.Registry, timeout: changeTimeout}
+	shared := identities{registry: deps.Registry, history: past, timeout: changeTimeout}
 	apiv1.RegisterPropertyServiceServer(s.grpc, &propertyService{identities: shared})
 	apiv1.RegisterCommandServiceServer(s.grpc, &commandService{identities: shared})
 	apiv1.RegisterMessageServiceServer(s.grpc, &messageService{identities: shared})
