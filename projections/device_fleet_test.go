@@ -1,6 +1,7 @@
 package projections_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -51,7 +52,7 @@ func (f *fleet) fold(_ context.Context, partition int32, batch []*kgo.Record) (o
 	defer f.mu.Unlock()
 	for _, r := range batch {
 		ev := new(eventsv1.DeviceEvent)
-		if proto.Unmarshal(r.Value, ev) != nil || string(r.Key) != string(eventlog.Key(ev.GetTenant(), ev.GetDevice())) {
+		if proto.Unmarshal(r.Value, ev) != nil || !bytes.Equal(r.Key, eventlog.Key(ev.GetTenant(), ev.GetDevice())) {
 			continue
 		}
 		state, outcome := device.Apply(f.newest[ev.GetDevice()], ev)

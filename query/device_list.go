@@ -12,6 +12,9 @@ const (
 )
 
 func (s *deviceService) ListDevices(ctx context.Context, req *apiv1.ListDevicesRequest) (*apiv1.ListDevicesResponse, error) {
+	if req.GetAt() != nil {
+		return s.listAt(ctx, req)
+	}
 	p, err := s.caller(ctx)
 	if err != nil {
 		return nil, err

@@ -33,6 +33,9 @@ type deviceService struct {
 }
 
 func (s *deviceService) GetDevice(ctx context.Context, req *apiv1.GetDeviceRequest) (*apiv1.Device, error) {
+	if req.GetAt() != nil {
+		return s.getAt(ctx, req)
+	}
 	state, _, err := s.get(ctx, req.GetDeviceId(), "")
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 // that the services of twins, commands, messages and modules share.
 type identities struct {
 	registry *registry.Registry
+	history  *deviceHistory
 	// timeout bounds how long a change waits for the fold's decision.
 	timeout time.Duration
 }
