@@ -105,8 +105,10 @@ func (r *Registry) forget(eventID string) (submitted, bool) {
 	return s, ok
 }
 
-// decided takes those who wait for the outcomes; r.mu is held.
+// decided takes those who wait for the outcomes.
 func (r *Registry) decided(outcomes []*eventsv1.Outcome) []decision {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	var decisions []decision
 	for _, outcome := range outcomes {
 		if s, ok := r.waiting[outcome.GetEventId()]; ok {

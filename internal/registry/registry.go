@@ -2,7 +2,7 @@
 // `device-state` topic into memory and lets a caller append an intent and wait
 // for what became of it.
 //
-// Reads cost a map look-up and never leave the node. A change that returned is
+// Reads cost a look-up and the decoding of one state, and never leave the node. A change that returned is
 // visible to reads on the same node. The view is a cache: it is rebuilt from the
 // compacted topic at every start, and the package never decides whether a change
 // is accepted; the fold does.
@@ -15,10 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
-	"github.com/tidwall/btree"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"google.golang.org/protobuf/proto"
 )
@@ -42,10 +40,11 @@ type Registry struct {
 	caughtUp chan struct{}
 	onChange []func(before, after *eventsv1.DeviceState)
 
-	mu       sync.RWMutex
-	devices  btree.Map[string, *eventsv1.DeviceState] // by record key
-	waiting  map[string]submitted                     // by event id
-	commands map[string]chan *eventsv1.CommandResult  // by command id
+	devices view
+
+	mu       sync.Mutex
+	waiting  map[string]submitted                    // by event id
+	commands map[string]chan *eventsv1.CommandResult // by command id
 }
 
 // New makes a registry over the log; Run starts it.
@@ -72,7 +71,7 @@ func (r *Registry) Run(ctx context.Context) error {
 		if !r.ready.Swap(true) {
 			close(r.caughtUp)
 		}
-		r.logger.Info("device registry has caught up", "devices", r.len())
+		r.logger.Info("device registry has caught up", "devices", r.devices.len())
 	})
 }
 
@@ -87,61 +86,78 @@ func (r *Registry) Ready() error {
 	return nil
 }
 
-func (r *Registry) len() int {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.devices.Len()
-}
-
-// Get is the device's state; nil when there is no such device. The state is
-// shared and must not be changed.
+// Get is the device's state, decoded for the caller; nil when there is no such
+// device.
 func (r *Registry) Get(tenant, id string) *eventsv1.DeviceState {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	state, _ := r.devices.Get(string(eventlog.Key(tenant, id)))
-	if !device.Exists(state) {
-		return nil
-	}
-	return state
+	return r.decode(r.devices.get(string(eventlog.Key(tenant, id))))
 }
 
 // List is up to limit devices of the tenant whose ids sort after the given one
 // ("" starts at the first).
 func (r *Registry) List(tenant, after string, limit int) []*eventsv1.DeviceState {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	var page []*eventsv1.DeviceState
-	pivot := string(eventlog.Key(tenant, after))
-	r.devices.Ascend(pivot, func(key string, state *eventsv1.DeviceState) bool {
-		if state.GetTenant() != tenant {
-			return false
-		}
-		if key != pivot && device.Exists(state) {
-			page = append(page, state)
-		}
-		return len(page) < limit
-	})
-	return page
+	return r.decodeAll(r.devices.list(tenant, after, limit))
 }
 
-// apply takes in one snapshot.
+// Children is up to limit devices of the tenant whose parent is the given device
+// and whose ids sort after the given one ("" starts at the first).
+func (r *Registry) Children(tenant, parent, after string, limit int) []*eventsv1.DeviceState {
+	return r.decodeAll(r.devices.childrenOf(tenant, parent, after, limit))
+}
+
+// apply takes in one snapshot. Nobody waits for one before the view has caught up,
+// so it is decoded only then.
 func (r *Registry) apply(rec *kgo.Record) {
+	encoded, err := unwrap(rec.Value)
+	var before []byte
+	if err == nil {
+		before, err = r.devices.set(string(rec.Key), encoded)
+	}
 	var snapshot eventsv1.DeviceSnapshot
-	if err := proto.Unmarshal(rec.Value, &snapshot); err != nil || snapshot.GetState() == nil {
+	if err == nil && r.ready.Load() {
+		err = proto.Unmarshal(rec.Value, &snapshot)
+	}
+	if err != nil {
 		r.logger.Error("device snapshot cannot be read and is left out", "topic", rec.Topic, "partition", rec.Partition, "offset", rec.Offset, "error", err)
 		return
 	}
-	state := snapshot.GetState()
-	r.mu.Lock()
-	before, _ := r.devices.Set(string(rec.Key), state)
-	decisions := r.decided(snapshot.GetOutcomes())
-	r.mu.Unlock()
-	if r.ready.Load() {
+	if state := snapshot.GetState(); state != nil {
+		r.tell(before, state, snapshot.GetOutcomes())
+	}
+}
+
+// tell lets those know of a change whom it concerns.
+func (r *Registry) tell(encodedBefore []byte, state *eventsv1.DeviceState, outcomes []*eventsv1.Outcome) {
+	if len(r.onChange) > 0 {
+		before := r.decode(encodedBefore)
 		for _, f := range r.onChange {
 			f(before, state)
 		}
 	}
-	for _, d := range decisions {
+	for _, d := range r.decided(outcomes) {
 		d.tell(state)
 	}
+}
+
+// decode is nil for nil. A state that cannot be read is as good as none: the fold
+// wrote it, so what is wrong is the disk.
+func (r *Registry) decode(encoded []byte) *eventsv1.DeviceState {
+	if encoded == nil {
+		return nil
+	}
+	state := new(eventsv1.DeviceState)
+	if err := proto.Unmarshal(encoded, state); err != nil {
+		r.logger.Error("the state of a device cannot be read: restore the log from its backup", "device", state.GetDevice(), "error", err)
+		return nil
+	}
+	return state
+}
+
+func (r *Registry) decodeAll(encoded [][]byte) []*eventsv1.DeviceState {
+	var states []*eventsv1.DeviceState
+	for _, e := range encoded {
+		if state := r.decode(e); state != nil {
+			states = append(states, state)
+		}
+	}
+	return states
 }

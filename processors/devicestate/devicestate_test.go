@@ -82,7 +82,7 @@ func TestChangeIsDecidedByTheFoldAndReadAtOnce(t *testing.T) {
 		state, err := devices.Change(ctx, register("d", "one"))
 		require.NoError(t, err)
 		require.Equal(t, uint64(1), state.GetVersion())
-		require.Same(t, state, devices.Get("default", "d"), "a change that returned can be read")
+		require.True(t, proto.Equal(state, devices.Get("default", "d")), "a change that returned can be read")
 		state, err = devices.Change(ctx, rename("d", "two", 1))
 		require.NoError(t, err)
 		require.Equal(t, "two", state.GetDisplayName())
