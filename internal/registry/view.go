@@ -50,6 +50,14 @@ func (v *view) move(key string, from, to []byte) {
 // family is what the children of a device have in common in the index.
 func family(tenant, parent string) string { return tenant + "/" + parent + "/" }
 
+// newest is a state, that of a device which was deleted too; nil for none.
+func (v *view) newest(key string) []byte {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	state, _ := v.states.Get(key)
+	return state
+}
+
 // get is a state there is; nil when the device does not exist.
 func (v *view) get(key string) []byte {
 	v.mu.RLock()
