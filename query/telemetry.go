@@ -40,7 +40,7 @@ func (s *telemetryService) GetLatestTelemetry(ctx context.Context, req *apiv1.Ge
 		return nil, err
 	}
 	var found *apiv1.TelemetryValue
-	err = s.query(ctx, p, func(rows driver.Rows) error {
+	err = ask(ctx, s.db, "telemetry", p, func(rows driver.Rows) error {
 		var at time.Time
 		var value *string
 		if err := rows.Scan(&at, &value); err != nil {
@@ -70,7 +70,7 @@ func (s *telemetryService) ListTelemetry(ctx context.Context, req *apiv1.ListTel
 	}
 	resp := &apiv1.ListTelemetryResponse{}
 	more := false
-	err = s.query(ctx, p, func(rows driver.Rows) error {
+	err = ask(ctx, s.db, "telemetry", p, func(rows driver.Rows) error {
 		if more = len(resp.GetValue()) == p.size; more {
 			return nil
 		}
@@ -103,32 +103,6 @@ func (s *telemetryService) tenantOf(ctx context.Context, deviceID string) (strin
 		return "", notFound("device %q does not exist", deviceID)
 	}
 	return p.Tenant, nil
-}
-
-// query runs the plan within the bounds and calls each for every row; its errors
-// are statuses. When the caller goes away ClickHouse stops.
-func (s *telemetryService) query(ctx context.Context, p plan, each func(driver.Rows) error) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, maxQueryTime+time.Second)
-	defer cancel()
-	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(p.parameters), clickhouse.WithSettings(querySettings()))
-	rows, err := s.db.Query(ctx, p.sql)
-	if err != nil {
-		return queryFailure(ctx, fmt.Errorf("query telemetry: %w", err))
-	}
-	defer func() {
-		if closing := rows.Close(); err == nil && closing != nil {
-			err = queryFailure(ctx, fmt.Errorf("query telemetry: %w", closing))
-		}
-	}()
-	for rows.Next() {
-		if err := each(rows); err != nil {
-			return toStatus(fmt.Errorf("read telemetry: %w", err))
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return queryFailure(ctx, fmt.Errorf("query telemetry: %w", err))
-	}
-	return nil
 }
 
 func querySettings() clickhouse.Settings {
