@@ -28,6 +28,7 @@ type deviceService struct {
 	apiv1.UnimplementedDeviceServiceServer
 	identities
 
+	fleet  *fleet
 	groups *enrollment.Groups
 	keys   *device.MasterKey
 }

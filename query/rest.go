@@ -59,6 +59,7 @@ func (s *Server) handler(ctx context.Context, inside *bufconn.Listener) (http.Ha
 		apiv1.RegisterDeviceServiceHandler, apiv1.RegisterEnrollmentGroupServiceHandler, apiv1.RegisterTelemetryServiceHandler,
 		apiv1.RegisterPropertyServiceHandler, apiv1.RegisterCommandServiceHandler, apiv1.RegisterMessageServiceHandler,
 		apiv1.RegisterModuleServiceHandler, apiv1.RegisterRelationshipServiceHandler, apiv1.RegisterDeviceHistoryServiceHandler,
+		apiv1.RegisterDeviceGroupServiceHandler,
 	} {
 		if err := register(ctx, gateway, conn); err != nil {
 			return nil, nil, fmt.Errorf("register REST: %w", err)

@@ -69,9 +69,10 @@ func NewServer(deps Deps) *Server {
 	)
 	past := &deviceHistory{registry: deps.Registry, db: deps.ClickHouse, patience: historyPatience}
 	shared := identities{registry: deps.Registry, history: past, timeout: changeTimeout}
-	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{identities: shared, groups: deps.Groups, keys: deps.Keys})
+	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{identities: shared, fleet: newFleet(deps), groups: deps.Groups, keys: deps.Keys})
 	apiv1.RegisterDeviceHistoryServiceServer(s.grpc, &historyService{deviceHistory: past})
 	apiv1.RegisterEnrollmentGroupServiceServer(s.grpc, newEnrollmentGroupService(deps))
+	apiv1.RegisterDeviceGroupServiceServer(s.grpc, newDeviceGroupService(deps))
 	apiv1.RegisterPropertyServiceServer(s.grpc, &propertyService{identities: shared})
 	apiv1.RegisterCommandServiceServer(s.grpc, &commandService{identities: shared})
 	apiv1.RegisterMessageServiceServer(s.grpc, &messageService{identities: shared})

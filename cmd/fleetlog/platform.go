@@ -15,6 +15,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/catalog"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/devicegroup"
 	"github.com/fleetlog/fleetlog/internal/engine/chdb"
 	"github.com/fleetlog/fleetlog/internal/engine/kafka"
 	"github.com/fleetlog/fleetlog/internal/enrollment"
@@ -143,7 +144,7 @@ func (n *node) open(ctx context.Context, p *platform, home *dataDir) (*parts, er
 		return nil, err
 	}
 	have.devices = registry.New(have.log, p.logger)
-	have.catalog = catalog.New(have.log, p.logger, enrollment.Kind())
+	have.catalog = catalog.New(have.log, p.logger, enrollment.Kind(), devicegroup.Kind())
 	have.groups = enrollment.New(have.catalog, have.keys, p.logger)
 	return have, nil
 }
