@@ -25,6 +25,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/enrollment"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/registry"
+	"github.com/fleetlog/fleetlog/internal/template"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"github.com/prometheus/client_golang/prometheus"
@@ -85,9 +86,9 @@ func newAPI(t testing.TB) *api {
 	require.NoError(t, err)
 	keys, err := device.OpenMasterKey(t.TempDir() + "/master.key")
 	require.NoError(t, err)
-	devices, resources := registry.New(log, quiet), catalog.New(log, quiet, enrollment.Kind(), devicegroup.Kind(), templates())
+	devices, resources := registry.New(log, quiet), catalog.New(log, quiet, enrollment.Kind(), devicegroup.Kind(), template.Kind())
 	server := NewServer(Deps{
-		Registry: devices, Catalog: resources, Groups: enrollment.New(resources, keys, quiet), Keys: keys, Tokens: tokens, ClickHouse: db, Metrics: prometheus.NewRegistry(),
+		Registry: devices, Catalog: resources, Groups: enrollment.New(resources, keys, quiet), Templates: template.New(resources, quiet), Keys: keys, Tokens: tokens, ClickHouse: db, Metrics: prometheus.NewRegistry(),
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 		Ready:  map[string]func(context.Context) error{"registry": func(context.Context) error { return devices.Ready() }},
 	})
@@ -194,9 +195,17 @@ func message(answer map[string]any) string {
 	return m
 }
 
+// thermostat is a device template without contents.
+const thermostat = `{"@type":["ModelDefinition","DeviceModel"],"capabilityModel":{"@id":"dtmi:contoso:ThermostatModel;1","@type":"Interface","contents":[]}}`
+
 func TestDeviceLifeOverREST(t *testing.T) {
 	a := newAPI(t)
-	status, d, h := a.call(http.MethodPut, "/api/devices/thermostat-1?api-version=2022-07-31", `{"displayName":"Lobby","template":"dtmi:contoso:Thermostat;1"}`)
+	const registration = `{"displayName":"Lobby","template":"dtmi:contoso:Thermostat;1"}`
+	status, d, _ := a.call(http.MethodPut, "/api/devices/thermostat-1?api-version=2022-07-31", registration)
+	require.Equal(t, http.StatusBadRequest, status, d)
+	require.Contains(t, message(d), "there is no published device template")
+	a.ok(http.MethodPut, "/api/deviceTemplates/dtmi:contoso:Thermostat;1", thermostat)
+	status, d, h := a.call(http.MethodPut, "/api/devices/thermostat-1?api-version=2022-07-31", registration)
 	require.Equal(t, http.StatusOK, status, d)
 	require.Equal(t, map[string]any{
 		"id": "thermostat-1", "etag": "v1", "displayName": "Lobby", "template": "dtmi:contoso:Thermostat;1",

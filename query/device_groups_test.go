@@ -2,6 +2,7 @@ package query
 
 import (
 	"fmt"
+	"github.com/fleetlog/fleetlog/internal/enginetest"
 	"net/http"
 	"testing"
 
@@ -92,15 +93,12 @@ func TestDeviceGroupMembers(t *testing.T) {
 func TestTemplatesHaveAGroup(t *testing.T) {
 	a := newAPI(t)
 	a.projectDevices()
-	put := func(id, published string) {
-		_, err := a.catalog.Change(t.Context(), &eventsv1.CatalogEvent{
-			Id: eventlog.NewID(), Tenant: access.DefaultTenant, Kind: templatesKind, Resource: id, Time: timestamppb.Now(),
-			Change: &eventsv1.CatalogEvent_DeviceTemplate{DeviceTemplate: &eventsv1.DeviceTemplate{Published: []byte(published)}},
-		})
-		require.NoError(t, err)
-	}
-	put("dtmi:contoso:Thermostat;1", `{"@id":"dtmi:contoso:Thermostat;1","displayName":"Thermostat"}`)
-	put("dtmi:contoso:Draft;1", "")
+	enginetest.PublishTemplate(t, a.catalog, "dtmi:contoso:Thermostat;1", "dtmi:contoso:Model;1")
+	_, err := a.catalog.Change(t.Context(), &eventsv1.CatalogEvent{
+		Id: eventlog.NewID(), Tenant: access.DefaultTenant, Kind: templatesKind, Resource: "dtmi:contoso:Draft;1", Time: timestamppb.Now(),
+		Change: &eventsv1.CatalogEvent_DeviceTemplate{DeviceTemplate: &eventsv1.DeviceTemplate{Draft: []byte("{}")}},
+	})
+	require.NoError(t, err)
 	a.ok(http.MethodPut, "/api/devices/d", `{"template":"dtmi:contoso:Thermostat;1"}`)
 	a.ok(http.MethodPut, "/api/devices/e", `{}`)
 	a.ok(http.MethodPut, "/api/deviceGroups/a", `{"displayName":"A","filter":"SELECT * FROM devices"}`)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fleetlog/fleetlog/internal/enginetest"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
@@ -30,6 +31,7 @@ func search(filter, orderby string, size int) string {
 func TestDeviceListFilters(t *testing.T) {
 	a := newAPI(t)
 	a.projectDevices()
+	enginetest.PublishTemplate(t, a.catalog, "dtmi:contoso:Thermostat;1", "dtmi:contoso:Model;1")
 	for i, body := range []string{
 		`{"displayName":"Lobby","template":"dtmi:contoso:Thermostat;1","organizations":["north"]}`,
 		`{"displayName":"Second lobby","enabled":false}`,

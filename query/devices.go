@@ -61,10 +61,14 @@ func (s *deviceService) PutDevice(ctx context.Context, req *apiv1.PutDeviceReque
 	if err != nil {
 		return nil, err
 	}
+	initial, err := s.initial(ctx, d.GetTemplate())
+	if err != nil {
+		return nil, err
+	}
 	device, err := s.change(ctx, req.GetDeviceId(), d.GetEtag(), &eventsv1.DeviceEvent{
 		Change: &eventsv1.DeviceEvent_Registered{Registered: &eventsv1.DeviceRegistered{
 			DisplayName: d.GetDisplayName(), Template: d.GetTemplate(), Simulated: d.GetSimulated(), Organizations: d.GetOrganizations(),
-			Enabled: d.GetEnabled() || d == nil || d.Enabled == nil, Tags: tags, Edge: edge,
+			Enabled: d.GetEnabled() || d == nil || d.Enabled == nil, Tags: tags, Edge: edge, Initial: initial,
 		}},
 	})
 	if err != nil || manifest == nil {
@@ -89,6 +93,9 @@ func (s *deviceService) UpdateDevice(ctx context.Context, req *apiv1.UpdateDevic
 		return nil, err
 	}
 	update := &eventsv1.DeviceUpdated{DisplayName: d.DisplayName, Template: d.Template, Enabled: d.Enabled, Simulated: d.Simulated}
+	if update.Initial, err = s.initial(ctx, d.GetTemplate()); err != nil {
+		return nil, err
+	}
 	if update.Tags, err = tagsJSON(d.GetTags()); err != nil {
 		return nil, err
 	}

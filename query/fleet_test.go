@@ -15,7 +15,6 @@ import (
 	"testing"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-	"github.com/fleetlog/fleetlog/internal/catalog"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/devicefilter"
@@ -117,15 +116,6 @@ func (a *api) projectDevices() *sync.Mutex {
 		require.NoError(a.t, <-ended)
 	})
 	return held
-}
-
-// templates is as much of the kind of device templates as their groups look at.
-func templates() catalog.Kind {
-	return catalog.Kind{
-		Name: templatesKind, Noun: "device template",
-		Body:     func(ev *eventsv1.CatalogEvent) proto.Message { return ev.GetDeviceTemplate() },
-		Validate: func(string, string, proto.Message) error { return nil },
-	}
 }
 
 // TestFilterSQLAnswersAsTheFilterDoes compares both on devices and filters of every

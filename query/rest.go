@@ -17,6 +17,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -59,7 +60,7 @@ func (s *Server) handler(ctx context.Context, inside *bufconn.Listener) (http.Ha
 		apiv1.RegisterDeviceServiceHandler, apiv1.RegisterEnrollmentGroupServiceHandler, apiv1.RegisterTelemetryServiceHandler,
 		apiv1.RegisterPropertyServiceHandler, apiv1.RegisterCommandServiceHandler, apiv1.RegisterMessageServiceHandler,
 		apiv1.RegisterModuleServiceHandler, apiv1.RegisterRelationshipServiceHandler, apiv1.RegisterDeviceHistoryServiceHandler,
-		apiv1.RegisterDeviceGroupServiceHandler,
+		apiv1.RegisterDeviceGroupServiceHandler, apiv1.RegisterDeviceTemplateServiceHandler,
 	} {
 		if err := register(ctx, gateway, conn); err != nil {
 			return nil, nil, fmt.Errorf("register REST: %w", err)
@@ -163,7 +164,28 @@ type errorBody struct {
 		Message   string `json:"message"`
 		RequestID string `json:"requestId"`
 		Time      string `json:"time"`
+		// Details are all that is wrong with a request, a place each.
+		Details []errorDetail `json:"details,omitempty"`
 	} `json:"error"`
+}
+
+// errorDetail is what is wrong with one part of a request.
+type errorDetail struct {
+	Target  string `json:"target"`
+	Message string `json:"message"`
+}
+
+func errorDetails(st *status.Status) (all []errorDetail) {
+	for _, d := range st.Details() {
+		bad, ok := d.(*errdetails.BadRequest)
+		if !ok {
+			continue
+		}
+		for _, v := range bad.GetFieldViolations() {
+			all = append(all, errorDetail{Target: v.GetField(), Message: v.GetDescription()})
+		}
+	}
+	return all
 }
 
 func writeError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
@@ -187,7 +209,7 @@ func writeError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w
 	if detail, ok := strings.CutPrefix(message, "proto:"); ok {
 		message = "the request body is not what this call takes: " + strings.TrimSpace(strings.ReplaceAll(detail, "\u00a0", " "))
 	}
-	answerError(w, rest, message, id)
+	answerError(w, rest, message, id, errorDetails(st)...)
 }
 
 func routingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
@@ -201,12 +223,13 @@ func routingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w
 	}
 }
 
-func answerError(w http.ResponseWriter, rest restError, message, id string) {
+func answerError(w http.ResponseWriter, rest restError, message, id string, details ...errorDetail) {
 	if id == "" {
 		id = eventlog.NewID()
 	}
 	var body errorBody
 	body.Error.Code, body.Error.Message, body.Error.RequestID = rest.code, message, id
+	body.Error.Details = details
 	body.Error.Time = time.Now().UTC().Format(http.TimeFormat) // as the reference has it: date-time-rfc1123
 	h := w.Header()
 	h.Set("Content-Type", "application/json")

@@ -15,6 +15,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/enrollment"
 	"github.com/fleetlog/fleetlog/internal/registry"
+	"github.com/fleetlog/fleetlog/internal/template"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -31,6 +32,7 @@ type Deps struct {
 	Registry   *registry.Registry
 	Catalog    *catalog.Catalog
 	Groups     *enrollment.Groups
+	Templates  *template.Templates
 	Keys       *device.MasterKey
 	Tokens     *access.Tokens
 	ClickHouse *clickhouse.Conn
@@ -68,11 +70,12 @@ func NewServer(deps Deps) *Server {
 		grpc.ChainStreamInterceptor(s.observer.stream, authenticateStream(deps.Tokens)),
 	)
 	past := &deviceHistory{registry: deps.Registry, db: deps.ClickHouse, patience: historyPatience}
-	shared := identities{registry: deps.Registry, history: past, timeout: changeTimeout}
+	shared := identities{registry: deps.Registry, history: past, templates: deps.Templates, timeout: changeTimeout}
 	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{identities: shared, fleet: newFleet(deps), groups: deps.Groups, keys: deps.Keys})
 	apiv1.RegisterDeviceHistoryServiceServer(s.grpc, &historyService{deviceHistory: past})
 	apiv1.RegisterEnrollmentGroupServiceServer(s.grpc, newEnrollmentGroupService(deps))
 	apiv1.RegisterDeviceGroupServiceServer(s.grpc, newDeviceGroupService(deps))
+	apiv1.RegisterDeviceTemplateServiceServer(s.grpc, newDeviceTemplateService(deps))
 	apiv1.RegisterPropertyServiceServer(s.grpc, &propertyService{identities: shared})
 	apiv1.RegisterCommandServiceServer(s.grpc, &commandService{identities: shared})
 	apiv1.RegisterMessageServiceServer(s.grpc, &messageService{identities: shared})

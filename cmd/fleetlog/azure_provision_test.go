@@ -25,8 +25,12 @@ func TestAzureSDKsProvision(t *testing.T) {
 	groupKey, err := base64.StdEncoding.DecodeString(keys["primaryKey"].(string))
 	require.NoError(t, err)
 
+	status, answer := p.json(http.MethodPut, "/api/deviceTemplates/dtmi:contoso:ThermostatTemplate;1", map[string]any{
+		"@type": []string{"ModelDefinition", "DeviceModel"}, "capabilityModel": map[string]any{"@id": "dtmi:contoso:Thermostat;1", "@type": "Interface"},
+	})
+	require.Equal(t, http.StatusOK, status, answer)
 	root := enginetest.Authority(t, "Plant root", nil)
-	status, answer := p.json(http.MethodPut, "/api/enrollmentGroups/plant", map[string]any{"displayName": "Plant", "type": "iot", "attestation": map[string]any{
+	status, answer = p.json(http.MethodPut, "/api/enrollmentGroups/plant", map[string]any{"displayName": "Plant", "type": "iot", "attestation": map[string]any{
 		"type": "x509", "x509": map[string]any{"signingCertificates": map[string]any{"primary": map[string]any{"certificate": root.PEM(), "verified": true}}},
 	}})
 	require.Equal(t, http.StatusOK, status, answer)
@@ -59,7 +63,7 @@ func TestAzureSDKsProvision(t *testing.T) {
 			}, 30*time.Second, 50*time.Millisecond)
 			_, device := p.json(http.MethodGet, "/api/devices/"+id, nil)
 			require.Equal(t, true, device["provisioned"])
-			require.Equal(t, "dtmi:contoso:Thermostat;1", device["template"])
+			require.Equal(t, "dtmi:contoso:ThermostatTemplate;1", device["template"])
 			d.quit()
 		}
 		by("key")

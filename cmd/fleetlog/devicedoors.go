@@ -36,11 +36,11 @@ func (n *node) newDeviceDoors(ctx context.Context, p *platform, have *parts) (*d
 		return nil, err
 	}
 	gate := deviceauth.New(have.devices, have.groups, have.keys)
-	registrar := provisioning.New(gate, have.devices, have.keys, p.logger)
+	registrar := provisioning.New(gate, have.devices, have.templates, have.keys, p.logger)
 	return &deviceDoors{
 		node: n, secure: have.secure, bridges: bridges,
 		gateway: mqtt.New(have.log, have.devices, gate, have.metrics, mqtt.Config{
-			MaxConnections: n.MaxConnections, Inflight: n.Inflight, Rates: mqtt.Rates{Device: n.DeviceRate, Tenant: n.TenantRate, Connects: n.ConnectRate}, Node: have.id, Registrar: registrar, HubName: n.HubName, Logger: p.logger,
+			MaxConnections: n.MaxConnections, Inflight: n.Inflight, Rates: mqtt.Rates{Device: n.DeviceRate, Tenant: n.TenantRate, Connects: n.ConnectRate}, Node: have.id, Registrar: registrar, Templates: have.templates, HubName: n.HubName, Logger: p.logger,
 		}),
 		web: https.New(https.Deps{
 			Log: have.log, Registry: have.devices, Keys: have.keys, Gate: gate, Files: uploads,

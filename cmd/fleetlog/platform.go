@@ -22,6 +22,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/localca"
 	"github.com/fleetlog/fleetlog/internal/registry"
+	"github.com/fleetlog/fleetlog/internal/template"
 	"github.com/fleetlog/fleetlog/processors/devicestate"
 	"github.com/fleetlog/fleetlog/projections"
 	"github.com/fleetlog/fleetlog/query"
@@ -63,6 +64,7 @@ type parts struct {
 	devices   *registry.Registry
 	catalog   *catalog.Catalog
 	groups    *enrollment.Groups
+	templates *template.Templates
 	keys      *device.MasterKey
 	metrics   *prometheus.Registry
 	secure    *tls.Config
@@ -144,7 +146,8 @@ func (n *node) open(ctx context.Context, p *platform, home *dataDir) (*parts, er
 		return nil, err
 	}
 	have.devices = registry.New(have.log, p.logger)
-	have.catalog = catalog.New(have.log, p.logger, enrollment.Kind(), devicegroup.Kind())
+	have.catalog = catalog.New(have.log, p.logger, enrollment.Kind(), devicegroup.Kind(), template.Kind())
+	have.templates = template.New(have.catalog, p.logger)
 	have.groups = enrollment.New(have.catalog, have.keys, p.logger)
 	return have, nil
 }
@@ -214,7 +217,7 @@ func (n *node) addAPI(p *platform, have *parts, open func(flag, addr, protocol s
 	}
 	p.newToken = created
 	api := query.NewServer(query.Deps{
-		Registry: have.devices, Catalog: have.catalog, Groups: have.groups, Keys: have.keys, Tokens: tokens, ClickHouse: have.analytics, Metrics: have.metrics, Ready: p.ready, Logger: p.logger,
+		Registry: have.devices, Catalog: have.catalog, Groups: have.groups, Templates: have.templates, Keys: have.keys, Tokens: tokens, ClickHouse: have.analytics, Metrics: have.metrics, Ready: p.ready, Logger: p.logger,
 	})
 	rest, err := open("api-addr", n.APIAddr, "http/1.1")
 	if err != nil {

@@ -67,6 +67,9 @@ func (p *process) provision(config map[string]any) (registration map[string]any,
 // there is, connect to the hub that they are assigned to, and send.
 func TestAzureNodeSDKProvisions(t *testing.T) {
 	p := startProcess(t, t.TempDir())
+	p.ok(http.MethodPut, "/api/deviceTemplates/dtmi:contoso:ThermostatTemplate;2", map[string]any{
+		"@type": []string{"ModelDefinition", "DeviceModel"}, "capabilityModel": map[string]any{"@id": "dtmi:contoso:Thermostat;2", "@type": "Interface"},
+	})
 	scope := p.ok(http.MethodGet, "/api/enrollmentGroups/SAS-IoT-Devices", nil)["idScope"]
 	groupKey := func(t *testing.T, group string) []byte {
 		t.Helper()
@@ -98,7 +101,7 @@ func TestAzureNodeSDKProvisions(t *testing.T) {
 	t.Run("key of the default group, a device nobody knows", func(t *testing.T) {
 		t.Parallel()
 		d := succeeds(t, "by-key", map[string]any{"key": derived(t, "SAS-IoT-Devices", "by-key"), "modelId": "dtmi:contoso:Thermostat;2"})
-		require.Equal(t, "dtmi:contoso:Thermostat;2", d["template"])
+		require.Equal(t, "dtmi:contoso:ThermostatTemplate;2", d["template"])
 	})
 	t.Run("key of a group of its own, then the group is disabled", func(t *testing.T) {
 		t.Parallel()

@@ -130,7 +130,7 @@ func (w *walk) machine(id, module, key string) paho.Client {
 	return c
 }
 
-const template = "dtmi:walk:Machine;1"
+const machineTemplate = "dtmi:walk:Machine;1"
 
 func (w *walk) templates() {
 	const part = `{"@id":"dtmi:walk:Part;1","@type":"Interface","contents":[
@@ -146,17 +146,17 @@ func (w *walk) templates() {
 			{"@type":"Command","name":"reboot","request":{"name":"delay","schema":"integer"},"response":{"name":"said","schema":"string"}},
 			{"@type":"Component","name":"part","schema":` + part + `}]}}`
 	}
-	w.does(http.MethodPut, "/deviceTemplates/"+template, model("dtmi:walk:MachineModel;1"))
+	w.does(http.MethodPut, "/deviceTemplates/"+machineTemplate, model("dtmi:walk:MachineModel;1"))
 	w.does(http.MethodPut, "/deviceTemplates/dtmi:walk:Spare;1", model("dtmi:walk:SpareModel;1"))
 	w.does(http.MethodGet, "/deviceTemplates", nil)
-	w.does(http.MethodGet, "/deviceTemplates/"+template, nil)
-	w.does(http.MethodPatch, "/deviceTemplates/"+template, `{"displayName":"The machine"}`)
+	w.does(http.MethodGet, "/deviceTemplates/"+machineTemplate, nil)
+	w.does(http.MethodPatch, "/deviceTemplates/"+machineTemplate, `{"displayName":"The machine"}`)
 	w.does(http.MethodDelete, "/deviceTemplates/dtmi:walk:Spare;1", nil)
 }
 
 func (w *walk) registry() {
-	d := w.does(http.MethodPut, "/devices/machine", `{"displayName":"Machine","template":"`+template+`","simulated":false,"enabled":true}`)
-	require.Equal(w.t, template, d["template"])
+	d := w.does(http.MethodPut, "/devices/machine", `{"displayName":"Machine","template":"`+machineTemplate+`","simulated":false,"enabled":true}`)
+	require.Equal(w.t, machineTemplate, d["template"])
 	w.does(http.MethodPut, "/devices/edge", `{"displayName":"Edge","type":["iotEdge"]}`)
 	w.does(http.MethodPut, "/devices/plain", `{}`)
 	w.does(http.MethodPut, "/devices/child", `{}`)
@@ -237,7 +237,7 @@ func (w *walk) relationships() {
 
 func (w *walk) deviceGroups() {
 	const one = "/deviceGroups/machines"
-	w.does(http.MethodPut, one, map[string]any{"displayName": "Machines", "filter": `SELECT * FROM devices WHERE $template = "` + template + `"`, "organizations": []string{}})
+	w.does(http.MethodPut, one, map[string]any{"displayName": "Machines", "filter": `SELECT * FROM devices WHERE $template = "` + machineTemplate + `"`, "organizations": []string{}})
 	w.does(http.MethodGet, one, nil)
 	w.does(http.MethodGet, "/deviceGroups", nil)
 	w.does(http.MethodPatch, one, `{"description":"All of them"}`)
@@ -307,5 +307,5 @@ func (w *walk) end() {
 		w.refuses(http.StatusNotFound, http.MethodGet, "/devices/"+id, nil)
 	}
 	require.Empty(w.t, w.does(http.MethodGet, "/devices", nil)["value"])
-	w.does(http.MethodDelete, "/deviceTemplates/"+template, nil)
+	w.does(http.MethodDelete, "/deviceTemplates/"+machineTemplate, nil)
 }

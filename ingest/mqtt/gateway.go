@@ -18,6 +18,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/deviceauth"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/registry"
+	"github.com/fleetlog/fleetlog/internal/template"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
@@ -39,6 +40,8 @@ type Config struct {
 	// Registrar provisions devices; without one they are told that there is no
 	// such service here.
 	Registrar *provisioning.Registrar
+	// Templates are given to devices that announce their model and have none.
+	Templates *template.Templates
 	// HubName is the host name that devices are told to connect to after they
 	// were provisioned; when empty it is the one they used.
 	HubName string

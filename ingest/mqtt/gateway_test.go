@@ -18,6 +18,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/registry"
 	"github.com/fleetlog/fleetlog/internal/sas"
+	"github.com/fleetlog/fleetlog/internal/template"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -56,9 +57,10 @@ func newSiteWithKeys(tb testing.TB, broker enginetest.Log, cfg Config, keyFile s
 	require.NoError(tb, err)
 	cfg.Logger = quiet
 	s := &site{tb: tb, log: log, keys: keys, metrics: prometheus.NewRegistry(), devices: registry.New(log, quiet)}
-	s.catalog = catalog.New(log, quiet, enrollment.Kind())
+	s.catalog = catalog.New(log, quiet, enrollment.Kind(), template.Kind())
 	gate := deviceauth.New(s.devices, enrollment.New(s.catalog, keys, quiet), keys)
-	cfg.Registrar = provisioning.New(gate, s.devices, keys, quiet)
+	cfg.Templates = template.New(s.catalog, quiet)
+	cfg.Registrar = provisioning.New(gate, s.devices, cfg.Templates, keys, quiet)
 	s.gateway = New(log, s.devices, gate, s.metrics, cfg)
 	listener, err := ListenPlain(tb.Context(), "127.0.0.1:0")
 	require.NoError(tb, err)

@@ -23,15 +23,22 @@ func (c *connection) identity() identity { return identity{c.tenant, c.device, c
 // announce tells the log, and with it every other gateway node, that the device
 // is here. Deliveries begin when the fold has accepted it.
 func (c *connection) announce(ctx context.Context) {
-	now := device.IdentityOf(c.gateway.registry.Get(c.tenant, c.device), c.module).GetConnection()
+	state := c.gateway.registry.Get(c.tenant, c.device)
+	now := device.IdentityOf(state, c.module).GetConnection()
 	ev := c.event()
 	s := &c.session
 	s.mu.Lock()
 	s.announced, s.before = true, now.GetId()
-	ev.Change = &eventsv1.DeviceEvent_Connected{Connected: &eventsv1.DeviceConnected{
+	connected := &eventsv1.DeviceConnected{
 		Connection: s.id, Node: c.gateway.cfg.Node, Protocol: c.protocol(), ModelId: c.modelID,
 		CleanSession: c.cleanStart, SessionSeconds: c.sessionSeconds(),
-	}}
+	}
+	if state.GetTemplate() == "" && c.module == "" {
+		if t := c.gateway.cfg.Templates.ByModel(c.tenant, c.modelID); t != nil {
+			connected.Template, connected.Initial = t.ID, t.Initial()
+		}
+	}
+	ev.Change = &eventsv1.DeviceEvent_Connected{Connected: connected}
 	s.mu.Unlock()
 	c.gateway.registry.Submit(ctx, ev, c.decided)
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/registry"
 	"github.com/fleetlog/fleetlog/internal/sas"
+	"github.com/fleetlog/fleetlog/internal/template"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -58,9 +59,9 @@ func newService(t *testing.T) *service {
 	t.Cleanup(log.Close)
 	keys, err := device.OpenMasterKey(t.TempDir() + "/master.key")
 	require.NoError(t, err)
-	s := &service{t: t, log: log, keys: keys, devices: registry.New(log, quiet), catalog: catalog.New(log, quiet, enrollment.Kind()), scope: keys.IDScope(tenant)}
+	s := &service{t: t, log: log, keys: keys, devices: registry.New(log, quiet), catalog: catalog.New(log, quiet, enrollment.Kind(), template.Kind()), scope: keys.IDScope(tenant)}
 	gate := deviceauth.New(s.devices, enrollment.New(s.catalog, keys, quiet), keys)
-	s.server = httptest.NewUnstartedServer(New(gate, s.devices, keys, quiet).Handler(""))
+	s.server = httptest.NewUnstartedServer(New(gate, s.devices, template.New(s.catalog, quiet), keys, quiet).Handler(""))
 	s.server.TLS = &tls.Config{ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}
 	s.server.StartTLS()
 	t.Cleanup(s.server.Close)
@@ -79,6 +80,7 @@ func newService(t *testing.T) *service {
 		require.NoError(t, <-done)
 	})
 	require.Eventually(t, func() bool { return gate.Ready() == nil }, 10*time.Second, time.Millisecond)
+	enginetest.PublishTemplate(t, s.catalog, "dtmi:contoso:ThermostatTemplate;1", "dtmi:contoso:Thermostat;1")
 	return s
 }
 
@@ -160,14 +162,15 @@ func TestADeviceRegistersItself(t *testing.T) {
 	require.Equal(t, "SAS-IoT-Devices", state["symmetricKey"].(map[string]any)["enrollmentGroupId"])
 	d := s.devices.Get(tenant, "d")
 	require.True(t, d.GetProvisioned())
-	require.Equal(t, "dtmi:contoso:Thermostat;1", d.GetTemplate())
+	require.Equal(t, "dtmi:contoso:ThermostatTemplate;1", d.GetTemplate())
+	require.JSONEq(t, `{"targetTemperature":21}`, string(d.GetSelf().GetTwin().GetDesired()))
 
 	before := s.events()
 	require.Equal(t, "assigned", s.register("d", s.token("d"), body)["status"])
 	require.Equal(t, before, s.events(), "registering again at each boot leaves no event")
 	require.Equal(t, "assigned", s.register("d", s.token("d"), `{"payload":{"iotcModelId":"dtmi:contoso:Thermostat;2"}}`)["status"])
 	require.Equal(t, "dtmi:contoso:Thermostat;2", s.devices.Get(tenant, "d").GetModelId())
-	require.Equal(t, "dtmi:contoso:Thermostat;1", s.devices.Get(tenant, "d").GetTemplate(), "the template it has stays")
+	require.Equal(t, "dtmi:contoso:ThermostatTemplate;1", s.devices.Get(tenant, "d").GetTemplate(), "the template it has stays")
 
 	status, registration, _ := s.call(http.MethodPost, "/"+s.scope+"/registrations/d", s.token("d"), "{}")
 	require.Equal(t, http.StatusOK, status)

@@ -21,6 +21,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/deviceauth"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/registry"
+	"github.com/fleetlog/fleetlog/internal/template"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
@@ -37,17 +38,18 @@ const forgetAfter = 30 * time.Second
 
 // Registrar registers devices. It is safe for concurrent use.
 type Registrar struct {
-	gate    *deviceauth.Gate
-	devices *registry.Registry
-	scopes  map[string]string // tenant by id scope
-	logger  *slog.Logger
+	gate      *deviceauth.Gate
+	devices   *registry.Registry
+	templates *template.Templates
+	scopes    map[string]string // tenant by id scope
+	logger    *slog.Logger
 }
 
 // New makes a registrar over the node's views.
-func New(gate *deviceauth.Gate, devices *registry.Registry, keys *device.MasterKey, logger *slog.Logger) *Registrar {
+func New(gate *deviceauth.Gate, devices *registry.Registry, templates *template.Templates, keys *device.MasterKey, logger *slog.Logger) *Registrar {
 	// One tenant until tenants have host names of their own.
 	scopes := map[string]string{keys.IDScope(access.DefaultTenant): access.DefaultTenant}
-	return &Registrar{gate: gate, devices: devices, scopes: scopes, logger: logger}
+	return &Registrar{gate: gate, devices: devices, templates: templates, scopes: scopes, logger: logger}
 }
 
 // Authenticate decides whether the credential may register the id. The error is
@@ -77,7 +79,10 @@ func (r *Registrar) Register(ctx context.Context, who deviceauth.Registrant, bod
 	if err != nil {
 		return Operation{}, err
 	}
-	ev := &eventsv1.DeviceProvisioned{ModelId: req.modelID, Template: req.modelID}
+	ev := &eventsv1.DeviceProvisioned{ModelId: req.modelID}
+	if t := r.templates.ByModel(who.Tenant, req.modelID); t != nil {
+		ev.Template, ev.Initial = t.ID, t.Initial()
+	}
 	if who.Group != nil {
 		ev.EnrollmentGroup, ev.Creates, ev.AutoApprove = who.Group.ID, true, who.Group.GetAutoApprove()
 	}

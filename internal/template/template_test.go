@@ -1,0 +1,151 @@
+package template
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/fleetlog/fleetlog/internal/dtdl"
+	"github.com/stretchr/testify/require"
+)
+
+func sample(t testing.TB, name string) []byte {
+	t.Helper()
+	document, err := os.ReadFile(filepath.Join("testdata", name+".json"))
+	require.NoError(t, err)
+	return document
+}
+
+func parsed(t testing.TB, document []byte) *Template {
+	t.Helper()
+	template, err := Parse(document)
+	require.NoError(t, err)
+	return template
+}
+
+func TestTheSamplesRead(t *testing.T) {
+	thermostat := parsed(t, sample(t, "thermostat"))
+	require.Equal(t, "Thermostat", thermostat.DisplayName)
+	require.Equal(t, "dtmi:contoso:Thermostat;1", thermostat.ModelID())
+	require.JSONEq(t, `{"targetTemperature":21}`, string(thermostat.Initial()))
+	require.True(t, thermostat.Interface("").Find(dtdl.Property, "customer").Cloud)
+
+	controller := parsed(t, sample(t, "temperature-controller"))
+	require.Len(t, controller.Components(), 3)
+	require.NotNil(t, controller.Interface("thermostat2").Find(dtdl.Command, "getMaxMinReport"))
+	require.Nil(t, controller.Interface("thermostat3"))
+	require.Nil(t, controller.Initial())
+
+	gateway := parsed(t, sample(t, "edge-gateway"))
+	require.Len(t, gateway.Modules(), 1)
+	require.NotNil(t, gateway.Module("camera", "").Find(dtdl.Property, "fps"))
+	require.NotNil(t, gateway.Module("camera", "lens").Find(dtdl.Property, "focus"))
+	require.Nil(t, gateway.Module("other", ""))
+}
+
+func TestAllProblemsAreToldFromTheTemplatesRoot(t *testing.T) {
+	_, err := Parse([]byte(`{"@id":"x","@type":"Thing","capabilityModel":{"@id":"dtmi:a:b;1","@type":"Interface","contents":[{"@type":"Telemetry","name":"x"}]}}`))
+	var problems dtdl.Problems
+	require.ErrorAs(t, err, &problems)
+	var paths []string
+	for _, p := range problems {
+		paths = append(paths, p.Path)
+	}
+	require.Equal(t, []string{"$.@id", "$.@type", "$.capabilityModel.contents[0]"}, paths)
+	for _, bad := range []string{``, `7`, `[]`, `{}`, `{"@id":"dtmi:a:b;1","@type":["DeviceModel"]}`, `{"@id":7}`} {
+		_, err := Parse([]byte(bad))
+		require.ErrorAs(t, err, &problems, bad)
+	}
+}
+
+// contents is a template with these contents.
+func contents(t testing.TB, contents string) *Template {
+	t.Helper()
+	return parsed(t, []byte(`{"@id":"dtmi:a:t;1","@type":["DeviceModel"],"capabilityModel":{"@id":"dtmi:a:b;1","@type":"Interface","contents":[`+contents+`]}}`))
+}
+
+func TestWhatIsBreaking(t *testing.T) {
+	const enum = `{"@type":"Telemetry","name":"x","schema":{"@type":"Enum","valueSchema":"integer","enumValues":[`
+	const object = `{"@type":"Telemetry","name":"x","schema":{"@type":"Object","fields":[`
+	component := func(contents string) string {
+		return `{"@type":"Component","name":"c","schema":{"@id":"dtmi:a:c;1","@type":"Interface","contents":[` + contents + `]}}`
+	}
+	const telemetry = `{"@type":"Telemetry","name":"x","schema":"double"}`
+	for _, tc := range []struct {
+		name, from, to string
+		want           []Change // without reasons
+	}{
+		{"nothing", telemetry, telemetry, nil},
+		{"added", ``, telemetry, []Change{{"x", Added, false, ""}}},
+		{"removed", telemetry, ``, []Change{{"x", Removed, true, ""}}},
+		{"another kind", telemetry, `{"@type":"Property","name":"x","schema":"double"}`, []Change{{"x", Changed, true, ""}}},
+		{"another schema", telemetry, `{"@type":"Telemetry","name":"x","schema":"string"}`, []Change{{"x", Changed, true, ""}}},
+		{"another name to look at", telemetry, `{"@type":"Telemetry","name":"x","displayName":"X","schema":"double"}`, []Change{{"x", Changed, false, ""}}},
+		{"a cloud property", `{"@type":"Property","name":"x","schema":"double"}`, `{"@type":["Property","Cloud"],"name":"x","schema":"double"}`, []Change{{"x", Changed, true, ""}}},
+		{"no longer writable", `{"@type":"Property","name":"x","schema":"double","writable":true}`, `{"@type":"Property","name":"x","schema":"double"}`, []Change{{"x", Changed, true, ""}}},
+		{"now writable", `{"@type":"Property","name":"x","schema":"double"}`, `{"@type":"Property","name":"x","schema":"double","writable":true}`, []Change{{"x", Changed, false, ""}}},
+		{"another unit", `{"@type":["Telemetry","Temperature"],"name":"x","schema":"double","unit":"kelvin"}`, `{"@type":["Telemetry","Temperature"],"name":"x","schema":"double","unit":"degreeCelsius"}`, []Change{{"x", Changed, true, ""}}},
+		{"more values", enum + `{"name":"a","enumValue":1}]}}`, enum + `{"name":"a","enumValue":1},{"name":"b","enumValue":2}]}}`, []Change{{"x", Changed, false, ""}}},
+		{"fewer values", enum + `{"name":"a","enumValue":1},{"name":"b","enumValue":2}]}}`, enum + `{"name":"a","enumValue":1}]}}`, []Change{{"x", Changed, true, ""}}},
+		{"more fields", object + `{"name":"a","schema":"double"}]}}`, object + `{"name":"a","schema":"double"},{"name":"b","schema":"double"}]}}`, []Change{{"x", Changed, false, ""}}},
+		{"another field", object + `{"name":"a","schema":"double"}]}}`, object + `{"name":"a","schema":"string"}]}}`, []Change{{"x", Changed, true, ""}}},
+		{"a command's payload", `{"@type":"Command","name":"x","request":{"name":"r","schema":"double"}}`, `{"@type":"Command","name":"x"}`, []Change{{"x", Changed, true, ""}}},
+		{"within a component", component(telemetry), component(``), []Change{{"c/x", Removed, true, ""}}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			found := Compare(contents(t, tc.from), contents(t, tc.to))
+			for i := range found {
+				require.NotEmpty(t, found[i].Reason)
+				found[i].Reason = ""
+			}
+			require.Equal(t, tc.want, found)
+		})
+	}
+}
+
+func TestATemplateIsMadeUp(t *testing.T) {
+	generated, err := Generate("dtmi:a:d;1", "Pump 7", [][]byte{
+		[]byte(`{"temperature":21,"on":true,"state":"idle","at":"2026-11-23T10:00:00Z","place":{"lat":1,"lon":2},"g":{"x":1,"y":2,"z":3},"window":{"low":1}}`),
+		[]byte(`{"temperature":21.5,"state":"2026-11-23T10:00:00Z","window":{"high":"x"},"mixed":1,"$version":3,"samples":[1,2]}`),
+		[]byte(`{"mixed":"one"}`), []byte(`broken`),
+	}, []byte(`{"firmware":"1.0","target":{"value":5,"ac":200,"av":1},"thermostat1":{"__t":"c","max":3},"on":1}`))
+	require.NoError(t, err)
+	made := parsed(t, generated.JSON)
+	schemas := map[string]dtdl.SchemaKind{}
+	for _, c := range made.Model.Root.All {
+		schemas[c.Name] = c.Schema.Kind
+	}
+	require.Equal(t, map[string]dtdl.SchemaKind{
+		"temperature": "double", "state": "string", "at": "dateTime", "place": "geopoint", "g": "vector", "window": "Object", "samples": "Array",
+		"firmware": "string", "target": "double",
+	}, schemas)
+	require.Len(t, made.Model.Root.Find(dtdl.Telemetry, "window").Schema.Fields, 2)
+	require.Contains(t, generated.LeftOut, "mixed")
+	require.Contains(t, generated.LeftOut, "$version")
+	require.Contains(t, generated.LeftOut, "on")
+}
+
+func FuzzParse(f *testing.F) {
+	for _, name := range []string{"thermostat", "temperature-controller", "edge-gateway"} {
+		f.Add(sample(f, name))
+	}
+	f.Fuzz(func(t *testing.T, document []byte) {
+		template, err := Parse(document)
+		if err != nil {
+			return
+		}
+		require.Empty(t, Compare(template, template))
+		if initial := template.Initial(); initial != nil {
+			require.True(t, json.Valid(initial))
+		}
+	})
+}
+
+func FuzzGenerate(f *testing.F) {
+	f.Add([]byte(`{"a":1,"b":{"c":[true]}}`), []byte(`{"a":{"b":"2026-11-23T10:00:00Z"}}`))
+	f.Fuzz(func(t *testing.T, message, reported []byte) {
+		_, err := Generate("dtmi:a:d;1", "D", [][]byte{message, message}, reported)
+		require.NoError(t, err)
+	})
+}
