@@ -75,9 +75,9 @@ func TestClickHouseTakesAnyObject(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, conn.Close()) })
 	require.NoError(t, schema.Migrate(t.Context(), conn))
-	sink := &table{conn}
+	sink := &clickHouse{conn, &telemetry}
 	rapid.Check(t, func(t *rapid.T) {
-		b := newBlock(0)
+		b := newBlock(0, &telemetry)
 		for i, object := range rapid.SliceOfN(jsonObject(3), 1, 20).Draw(t, "objects") {
 			require.NoError(t, checkBody([]byte(object)), object)
 			r := goodRecord()

@@ -19,6 +19,7 @@ type block struct {
 	records   int
 	bytes     int // of its rows
 	rows      rows
+	filler    filler // of the rows' columns
 	refused   []refused
 	memory    memory
 }
@@ -28,69 +29,8 @@ type refused struct {
 	refusal
 }
 
-// columns, in bytes, that every row has beside its texts.
+// fixedRowBytes is what every row has beside its texts.
 const fixedRowBytes = 64
-
-// rows is a table's worth of columns.
-type rows struct {
-	tenant     []string
-	device     [][]byte
-	timestamp  []int64
-	component  []string
-	body       [][]byte
-	properties []map[string]string
-	id         [][]byte
-	enqueued   []int64
-	partition  []int32
-	offset     []int64
-	// Columns that are empty in every row are left out of the insert.
-	anyComponent, anyProperties bool
-}
-
-func (r *rows) len() int { return len(r.offset) }
-
-// slice is the rows lo to hi-1. They share the columns.
-func (r *rows) slice(lo, hi int) rows {
-	return rows{
-		tenant: r.tenant[lo:hi], device: r.device[lo:hi], timestamp: r.timestamp[lo:hi],
-		component: r.component[lo:hi], body: r.body[lo:hi], properties: r.properties[lo:hi],
-		id: r.id[lo:hi], enqueued: r.enqueued[lo:hi], partition: r.partition[lo:hi], offset: r.offset[lo:hi],
-		anyComponent: r.anyComponent, anyProperties: r.anyProperties,
-	}
-}
-
-// pick is a copy of the rows at the indexes.
-func (r *rows) pick(indexes []int) rows {
-	picked := rows{anyComponent: r.anyComponent, anyProperties: r.anyProperties}
-	for _, i := range indexes {
-		one := r.slice(i, i+1)
-		picked.append(&one)
-	}
-	return picked
-}
-
-func (r *rows) append(other *rows) {
-	r.tenant = append(r.tenant, other.tenant...)
-	r.device = append(r.device, other.device...)
-	r.timestamp = append(r.timestamp, other.timestamp...)
-	r.component = append(r.component, other.component...)
-	r.body = append(r.body, other.body...)
-	r.properties = append(r.properties, other.properties...)
-	r.id = append(r.id, other.id...)
-	r.enqueued = append(r.enqueued, other.enqueued...)
-	r.partition = append(r.partition, other.partition...)
-	r.offset = append(r.offset, other.offset...)
-}
-
-// clear empties the columns and keeps their memory.
-func (r *rows) clear() {
-	clear(r.properties) // let go of the maps
-	*r = rows{
-		tenant: r.tenant[:0], device: r.device[:0], timestamp: r.timestamp[:0],
-		component: r.component[:0], body: r.body[:0], properties: r.properties[:0],
-		id: r.id[:0], enqueued: r.enqueued[:0], partition: r.partition[:0], offset: r.offset[:0],
-	}
-}
 
 // memory is what a block's rows point to.
 type memory struct {
@@ -103,8 +43,12 @@ type memory struct {
 // send ever new ones.
 const maxShared = 1000
 
-func newBlock(partition int32) *block {
-	return &block{partition: partition, memory: memory{texts: map[string]string{}, bags: map[string]map[string]string{}}}
+func newBlock(partition int32, t *table) *block {
+	filler := t.rows()
+	return &block{
+		partition: partition, filler: filler, rows: t.newRows(filler),
+		memory: memory{texts: map[string]string{}, bags: map[string]map[string]string{}},
+	}
 }
 
 // reset makes the block empty and keeps its memory.
@@ -118,7 +62,7 @@ func (b *block) reset() {
 	if len(b.memory.bags) >= maxShared {
 		clear(b.memory.bags)
 	}
-	*b = block{partition: b.partition, rows: b.rows, refused: b.refused[:0], memory: b.memory}
+	*b = block{partition: b.partition, filler: b.filler, rows: b.rows, refused: b.refused[:0], memory: b.memory}
 }
 
 // announce makes the empty block the one that was announced. It keeps its range
@@ -137,26 +81,21 @@ func (b *block) add(r *kgo.Record, now time.Time) {
 		b.last = r.Offset
 	}
 	b.records++
-	row, bad := toRow(r)
-	if bad != nil {
-		b.refused = append(b.refused, refused{r, *bad})
-		b.bytes += len(r.Key) + len(r.Value) + fixedRowBytes
+	if r.Attrs.IsControl() { // the end of a transaction
 		return
 	}
-	rows, m := &b.rows, &b.memory
-	rows.tenant = append(rows.tenant, m.text(row.tenant))
-	rows.device = append(rows.device, m.arena.keep(row.device))
-	rows.timestamp = append(rows.timestamp, row.timestamp)
-	rows.component = append(rows.component, m.text(row.component))
-	rows.body = append(rows.body, m.arena.keep(row.body))
-	rows.properties = append(rows.properties, m.bag(row.properties))
-	rows.id = append(rows.id, m.arena.keep(row.id))
-	rows.enqueued = append(rows.enqueued, row.enqueued)
-	rows.partition = append(rows.partition, b.partition)
-	rows.offset = append(rows.offset, row.offset)
-	rows.anyComponent = rows.anyComponent || len(row.component) > 0
-	rows.anyProperties = rows.anyProperties || len(row.properties) > 0
-	b.bytes += len(row.device) + len(row.body) + len(row.properties) + len(row.id) + fixedRowBytes
+	bytes, bad := b.filler.fill(r, &b.memory)
+	switch bad {
+	case nil:
+		b.rows.loggedAt.add(loggedAt(r.Timestamp))
+		b.rows.partition.add(b.partition)
+		b.rows.offset.add(r.Offset)
+		b.bytes += bytes + fixedRowBytes
+	case unwanted:
+	default:
+		b.refused = append(b.refused, refused{r, *bad})
+		b.bytes += len(r.Key) + len(r.Value) + fixedRowBytes
+	}
 }
 
 // text is a string that repeats in most rows.

@@ -83,12 +83,12 @@ func inserter(t testing.TB) func(body []byte) error {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, conn.Close()) })
 	require.NoError(t, schema.Migrate(t.Context(), conn))
-	sink := &table{conn}
+	sink := &clickHouse{conn, &telemetry}
 	return func(body []byte) error {
-		return sink.insert(context.Background(), rows{
-			tenant: []string{"t"}, device: [][]byte{[]byte("d")}, timestamp: []int64{0}, component: []string{""}, body: [][]byte{body},
-			properties: []map[string]string{nil}, id: [][]byte{nil}, enqueued: []int64{0}, partition: []int32{0}, offset: []int64{0},
-		}, "")
+		b := newBlock(0, &telemetry)
+		b.add(goodRecord(), recordTime)
+		b.filler.(*telemetryRows).body.of[0] = body // unchecked
+		return sink.insert(context.Background(), b.rows, "")
 	}
 }
 
@@ -112,15 +112,26 @@ func TestClickHouseAgreesAboutBodies(t *testing.T) {
 	}
 }
 
-func TestBodyTypeIsTheTables(t *testing.T) {
+// TestColumnsAreTheTables: names and types as ClickHouse has them, for else it
+// would convert.
+func TestColumnsAreTheTables(t *testing.T) {
 	addr, database := enginetest.ClickHouse(t)
 	conn, err := clickhouse.Open(t.Context(), clickhouse.Config{Addr: addr, Database: database})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, conn.Close()) })
 	require.NoError(t, schema.Migrate(t.Context(), conn))
-	var columnType string
-	require.NoError(t, conn.QueryRow(t.Context(), "SELECT type FROM system.columns WHERE database = ? AND table = 'telemetry' AND name = 'body'", database).Scan(&columnType))
-	require.Equal(t, bodyType, columnType)
+	for _, table := range []*table{&telemetry, &deviceEvents, &devices, &deviceStateHistory} {
+		b := newBlock(0, table)
+		for _, c := range b.rows.columns {
+			name, want := c.about()
+			var kind string
+			require.NoError(t, conn.QueryRow(t.Context(), "SELECT type FROM system.columns WHERE database = ? AND table = ? AND name = ?", database, table.name, name).Scan(&kind), name)
+			require.Equal(t, kind, want, "%s.%s", table.name, name)
+		}
+		var columns uint64
+		require.NoError(t, conn.QueryRow(t.Context(), "SELECT count() FROM system.columns WHERE database = ? AND table = ?", database, table.name).Scan(&columns))
+		require.Len(t, b.rows.columns, int(columns), table.name)
+	}
 }
 
 // FuzzBody: no input crashes or overflows the stack, and what passes is JSON by

@@ -1,5 +1,7 @@
 // Package projections carries the log into ClickHouse. In go the records of a
 // topic, out come rows of a table, and dead letters for records that are no row.
+// Each table has a file that says how (telemetry.go, device_events.go, devices.go,
+// device_state_history.go); all the rest is the same for all of them.
 //
 // Each record becomes one row, whatever crashes in between: a block's range of
 // offsets is written down in the consumer group before the block is inserted,

@@ -38,7 +38,8 @@ func (s *site) faulty() *faulty {
 	proxy.ErrorHandler = func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }
 	f := &faulty{forward: proxy}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasPrefix(r.URL.Query().Get("query"), "INSERT INTO telemetry") {
+		statement := r.URL.Query().Get("query")
+		if !strings.HasPrefix(statement, "INSERT INTO ") || strings.Contains(statement, "schema_migrations") {
 			proxy.ServeHTTP(w, r)
 			return
 		}

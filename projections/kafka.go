@@ -129,7 +129,7 @@ const (
 
 // consumerOpts join the group, under the node's own name when it has one. Offsets
 // are committed by the writers only.
-func consumerOpts(group, topic, node string) []kgo.Opt {
+func (p *Projection) consumerOpts(group, topic string) []kgo.Opt {
 	opts := []kgo.Opt{
 		kgo.ConsumerGroup(group),
 		kgo.ConsumeTopics(topic),
@@ -142,8 +142,13 @@ func consumerOpts(group, topic, node string) []kgo.Opt {
 		kgo.FetchMaxBytes(fetchBytes),
 		kgo.FetchMaxPartitionBytes(fetchPartition),
 	}
-	if node != "" {
-		opts = append(opts, kgo.InstanceID(node))
+	if p.options.Node != "" {
+		opts = append(opts, kgo.InstanceID(p.options.Node))
+	}
+	if p.table.gaps {
+		// The marker that ends a transaction is a partition's last record. Without
+		// it the projection would never be seen to have come to the end.
+		opts = append(opts, kgo.KeepControlRecords())
 	}
 	return opts
 }

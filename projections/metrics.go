@@ -16,7 +16,7 @@ type metrics struct {
 }
 
 // newMetrics makes the metrics and registers them all, or fails.
-func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
+func newMetrics(registerer prometheus.Registerer, projection string) (*metrics, error) {
 	labels := prometheus.Labels{"projection": projection}
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "fleetlog", Subsystem: "projection", Name: name, Help: help, ConstLabels: labels})
@@ -55,7 +55,7 @@ func (m *metrics) blockDone(b *block, insert time.Duration) {
 	m.blockRows.Observe(float64(b.rows.len()))
 	m.insertSeconds.Observe(insert.Seconds())
 	if n := b.rows.len(); n > 0 {
-		age := time.Since(time.UnixMilli(b.rows.enqueued[n-1]))
+		age := time.Since(time.UnixMilli(b.rows.loggedAt.of[n-1]))
 		m.freshness.WithLabelValues(partitionLabel(b.partition)).Set(age.Seconds())
 	}
 }

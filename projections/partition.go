@@ -33,6 +33,7 @@ type position struct {
 // the block before.
 type partition struct {
 	number  int32
+	gaps    bool // of the topic
 	queue   *queue
 	writer  *writer
 	limits  limits
@@ -50,14 +51,14 @@ type partition struct {
 	done     chan struct{}      // all has ended
 }
 
-func newPartition(number int32, q *queue, w *writer, l limits, locate func(context.Context, int32) (position, error), m *metrics) *partition {
+func newPartition(number int32, t *table, q *queue, w *writer, l limits, locate func(context.Context, int32) (position, error), m *metrics) *partition {
 	p := &partition{
-		number: number, queue: q, writer: w, limits: l, locate: locate, metrics: m,
+		number: number, gaps: t.gaps, queue: q, writer: w, limits: l, locate: locate, metrics: m,
 		full: make(chan *block), free: make(chan *block, 2),
 		done: make(chan struct{}),
 	}
-	p.free <- newBlock(number)
-	p.free <- newBlock(number)
+	p.free <- newBlock(number, t)
+	p.free <- newBlock(number, t)
 	return p
 }
 
@@ -111,7 +112,9 @@ func (p *partition) fill(ctx context.Context, at position) {
 					break
 				}
 			}
-			p.noteDeleted(&expected, pending)
+			if !p.gaps {
+				p.noteDeleted(&expected, pending)
+			}
 			pending, closed = p.fillFrom(b, &cut, pending)
 		}
 		var out chan<- *block

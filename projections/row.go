@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 	"unicode/utf8"
@@ -16,11 +17,10 @@ type row struct {
 	tenant, device []byte
 	timestamp      int64 // event time, Unix milliseconds
 	component      []byte
+	module         []byte // empty: the device itself
 	body           []byte
 	properties     []byte // the bag, encoded
 	id             []byte
-	enqueued       int64 // record timestamp, Unix milliseconds
-	offset         int64
 }
 
 // refusal says why a record is no row. The class is a label of few values for
@@ -38,7 +38,7 @@ const (
 const (
 	maxTenantBytes    = 256
 	maxDeviceBytes    = 1024
-	maxAttributeBytes = 1024 // ce_subject and ce_id
+	maxAttributeBytes = 1024 // ce_subject, ce_id and the module in ce_source
 )
 
 // toRow maps a telemetry record to its row, or says why there is none.
@@ -59,20 +59,38 @@ func toRow(r *kgo.Record) (row, *refusal) {
 	if bad := checkAttribute(eventlog.HeaderID, id); bad != nil {
 		return row{}, bad
 	}
+	module := moduleOf(eventlog.Header(r, eventlog.HeaderSource), device)
+	if bad := checkAttribute(eventlog.HeaderSource, module); bad != nil {
+		return row{}, bad
+	}
 	if err := checkBody(r.Value); err != nil {
 		return row{}, &refusal{badBody, err.Error()}
 	}
-	enqueued := enqueuedAt(r.Timestamp)
 	return row{
 		tenant: tenant, device: device,
-		timestamp:  eventTime(eventlog.Header(r, eventlog.HeaderTime), enqueued),
+		timestamp:  eventTime(eventlog.Header(r, eventlog.HeaderTime), loggedAt(r.Timestamp)),
 		component:  component,
+		module:     module,
 		body:       r.Value,
 		properties: eventlog.Header(r, eventlog.HeaderProperties),
 		id:         id,
-		enqueued:   enqueued,
-		offset:     r.Offset,
 	}, nil
+}
+
+// moduleOf is the module in `/devices/{device}/modules/{module}`, the source of what
+// a module of the device sent; nil for any other source.
+func moduleOf(source, device []byte) []byte {
+	rest, ok := bytes.CutPrefix(source, []byte("/devices/"))
+	if ok {
+		rest, ok = bytes.CutPrefix(rest, device)
+	}
+	if ok {
+		rest, ok = bytes.CutPrefix(rest, []byte("/modules/"))
+	}
+	if !ok {
+		return nil
+	}
+	return rest
 }
 
 func checkAttribute(name string, value []byte) *refusal {
@@ -95,16 +113,16 @@ func representable(ms int64) bool { return ms >= earliest && ms <= latest }
 
 // eventTime is the time of the header, RFC 3339, or the record's when the header
 // is missing, is something else, or is a time ClickHouse cannot hold.
-func eventTime(header []byte, enqueued int64) int64 {
+func eventTime(header []byte, logged int64) int64 {
 	var t time.Time
 	if len(header) == 0 || len(header) > 64 || t.UnmarshalText(header) != nil || !representable(t.UnixMilli()) {
-		return enqueued
+		return logged
 	}
 	return t.UnixMilli()
 }
 
-// enqueuedAt is the record's timestamp; a producer may have set any.
-func enqueuedAt(t time.Time) int64 {
+// loggedAt is the record's timestamp, Unix milliseconds; a producer may have set any.
+func loggedAt(t time.Time) int64 {
 	if ms := t.UnixMilli(); representable(ms) {
 		return ms
 	}

@@ -30,17 +30,29 @@ func setHeader(r *kgo.Record, name, value string) {
 
 func TestRow(t *testing.T) {
 	r := goodRecord()
-	r.Offset = 7
 	setHeader(r, eventlog.HeaderSubject, "thermostat1")
+	setHeader(r, eventlog.HeaderSource, "/devices/d1/modules/camera")
 	setHeader(r, eventlog.HeaderProperties, "a=b")
 	setHeader(r, eventlog.HeaderTime, "2026-05-04T05:02:00.5+02:00")
 	got, bad := toRow(r)
 	require.Nil(t, bad)
 	require.Equal(t, row{
 		tenant: []byte("default"), device: []byte("d1"), timestamp: time.Date(2026, 5, 4, 3, 2, 0, 500e6, time.UTC).UnixMilli(),
-		component: []byte("thermostat1"), body: []byte(`{"a":1}`), properties: []byte("a=b"), id: []byte("id-1"),
-		enqueued: recordTime.UnixMilli(), offset: 7,
+		component: []byte("thermostat1"), module: []byte("camera"), body: []byte(`{"a":1}`), properties: []byte("a=b"), id: []byte("id-1"),
 	}, got)
+}
+
+func TestModuleIsTheSourcesOfThatDevice(t *testing.T) {
+	for source, want := range map[string]string{
+		"/devices/d1": "", "/devices/d1/modules/m": "m", "/devices/d1/modules/$edgeHub": "$edgeHub", "/devices/d12/modules/m": "",
+		"/devices/d2/modules/m": "", "/bridges/b/devices/d1/modules/m": "", "": "",
+	} {
+		r := goodRecord()
+		setHeader(r, eventlog.HeaderSource, source)
+		got, bad := toRow(r)
+		require.Nil(t, bad, source)
+		require.Equal(t, want, string(got.module), source)
+	}
 }
 
 func TestEventTimeFallsBackToTheRecords(t *testing.T) {
@@ -56,9 +68,9 @@ func TestEventTimeFallsBackToTheRecords(t *testing.T) {
 	}
 	r := goodRecord()
 	r.Headers, r.Timestamp = nil, time.UnixMilli(-1<<60)
-	got, bad := toRow(r)
+	_, bad := toRow(r)
 	require.Nil(t, bad)
-	require.Zero(t, got.enqueued, "a producer may set any time")
+	require.Zero(t, loggedAt(r.Timestamp), "a producer may set any time")
 }
 
 func TestRefusals(t *testing.T) {
@@ -127,17 +139,18 @@ func FuzzRow(f *testing.F) {
 		setHeader(r, eventlog.HeaderSubject, subject)
 		setHeader(r, eventlog.HeaderProperties, bag)
 		setHeader(r, eventlog.HeaderID, id)
-		b := newBlock(0)
+		b := newBlock(0, &telemetry)
 		b.add(r, time.Time{})
 		switch {
 		case len(b.refused) == 1:
 			require.Zero(t, b.rows.len())
 			require.NotEmpty(t, b.refused[0].reason)
 		default:
+			rows := b.filler.(*telemetryRows)
 			require.Equal(t, 1, b.rows.len())
-			require.Equal(t, value, b.rows.body[0])
-			require.True(t, representable(b.rows.timestamp[0]) && representable(b.rows.enqueued[0]))
-			require.LessOrEqual(t, len(b.rows.properties[0]), maxProperties+1)
+			require.Equal(t, value, rows.body.of[0])
+			require.True(t, representable(rows.timestamp.of[0]) && representable(b.rows.loggedAt.of[0]))
+			require.LessOrEqual(t, len(rows.properties.of[0]), maxProperties+1)
 		}
 	})
 }

@@ -70,7 +70,7 @@ func (s *settlement) insert(ctx context.Context, r rows, token string) error {
 		return s.putAsideRow(ctx, r, refusal)
 	case refusal != nil, tooLarge != nil && !doubt:
 		return s.insertHalves(ctx, r, token)
-	case doubt:
+	case doubt && !s.replaces:
 		return s.complete(ctx, r, token)
 	}
 	return nil
@@ -82,7 +82,7 @@ func (s *settlement) insert(ctx context.Context, r rows, token string) error {
 func (s *settlement) insertHalves(ctx context.Context, r rows, token string) error {
 	mid := r.len() / 2
 	for _, half := range []rows{r.slice(0, mid), r.slice(mid, r.len())} {
-		part := fmt.Sprintf("%s/%d-%d", token, half.offset[0], half.offset[half.len()-1])
+		part := fmt.Sprintf("%s/%d-%d", token, half.offset.of[0], half.offset.of[half.len()-1])
 		if err := s.insert(ctx, half, part); err != nil {
 			return err
 		}
@@ -114,7 +114,7 @@ func (s *settlement) missing(ctx context.Context, r rows) (missing []int, err er
 			return err
 		}
 		missing = missing[:0]
-		for i, offset := range r.offset {
+		for i, offset := range r.offset.of {
 			if !present[offset] && !s.aside[offset] {
 				missing = append(missing, i)
 			}
@@ -127,16 +127,16 @@ func (s *settlement) missing(ctx context.Context, r rows) (missing []int, err er
 // putAsideRow writes the record of a row that ClickHouse refused to the dead
 // letter. The block has dropped the record, so it is read again.
 func (s *settlement) putAsideRow(ctx context.Context, r rows, why error) error {
-	s.aside[r.offset[0]] = true
+	s.aside[r.offset.of[0]] = true
 	var record *kgo.Record
 	if err := s.retry.untilDone(ctx, "read record again", func(ctx context.Context) (err error) {
-		record, err = s.letters.read(ctx, r.partition[0], r.offset[0])
+		record, err = s.letters.read(ctx, r.partition.of[0], r.offset.of[0])
 		return err
 	}); err != nil {
 		return err
 	}
 	if record == nil {
-		s.retry.logger.Error("ClickHouse refuses a row whose record is no longer on the log", "partition", r.partition[0], "offset", r.offset[0], "error", why)
+		s.retry.logger.Error("ClickHouse refuses a row whose record is no longer on the log", "partition", r.partition.of[0], "offset", r.offset.of[0], "error", why)
 		s.metrics.deadLetters.WithLabelValues(notInserted).Inc()
 		return nil
 	}

@@ -11,19 +11,27 @@ import (
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 )
 
-// table is the telemetry table in ClickHouse.
-type table struct{ conn *clickhouse.Conn }
+// clickHouse is a table in ClickHouse.
+type clickHouse struct {
+	conn  *clickhouse.Conn
+	table *table
+}
 
 // serverTimeout is how long ClickHouse works on an insert before it gives up by
 // itself; it is shorter than attemptTimeout so that the answer says so.
 const serverTimeout = 45 * time.Second
 
 // insertSettings are those of every insert. ClickHouse forgets an insert whose
-// token it has seen; its answer comes when the rows are there.
+// token it has seen, and none without a token; its answer comes when the rows are
+// there.
 func insertSettings(token string) driver.Settings {
+	deduplicate := 0
+	if token != "" {
+		deduplicate = 1
+	}
 	return driver.Settings{
 		"insert_deduplication_token": token,
-		"insert_deduplicate":         1,
+		"insert_deduplicate":         deduplicate,
 		"async_insert":               0,
 		"wait_end_of_query":          1,
 		"max_execution_time":         int(serverTimeout.Seconds()),
@@ -40,55 +48,29 @@ func insertSettings(token string) driver.Settings {
 	}
 }
 
-type column struct {
-	name, kind string
-	values     any
-}
-
-// bodyType is the body's type exactly as the table has it. From any other type,
-// also from String, ClickHouse would convert the values without regard to the
-// settings of the insert.
-const bodyType = "JSON(max_dynamic_paths=256)"
-
-// columns are the rows as clickhouse-go takes them. The body goes as the text of
-// a JSON column, for ClickHouse to parse.
-func (r *rows) columns() []column {
-	columns := []column{
-		{"tenant", "LowCardinality(String)", r.tenant},
-		{"device", "String", r.device},
-		{"ts", "DateTime64(3, 'UTC')", r.timestamp},
-		{"body", bodyType, r.body},
-		{"id", "String", r.id},
-		{"enqueued_at", "DateTime64(3, 'UTC')", r.enqueued},
-		{"partition", "Int32", r.partition},
-		{"offset", "Int64", r.offset},
-	}
-	if r.anyComponent {
-		columns = append(columns, column{"component", "LowCardinality(String)", r.component})
-	}
-	if r.anyProperties {
-		columns = append(columns, column{"properties", "Map(LowCardinality(String), String)", r.properties})
-	}
-	return columns
-}
-
 // insert adds the rows, unless ClickHouse has seen the token before.
-func (t *table) insert(ctx context.Context, rows rows, token string) error {
-	columns := rows.columns()
-	names := make([]string, len(columns))
-	types := make([]driver.ColumnNameAndType, len(columns))
-	for i, c := range columns {
-		names[i], types[i] = c.name, driver.ColumnNameAndType{Name: c.name, Type: c.kind}
+func (c *clickHouse) insert(ctx context.Context, rows rows, token string) error {
+	if c.table.replaces { // and a token may be known whose rows never came
+		token = ""
+	}
+	var names []string
+	var types []driver.ColumnNameAndType
+	var values []any
+	for _, column := range rows.columns {
+		if v := column.values(); v != nil {
+			name, kind := column.about()
+			names, types, values = append(names, name), append(types, driver.ColumnNameAndType{Name: name, Type: kind}), append(values, v)
+		}
 	}
 	ctx = driver.Context(ctx, driver.WithColumnNamesAndTypes(types), driver.WithSettings(insertSettings(token)))
-	batch, err := t.conn.PrepareBatch(ctx, "INSERT INTO telemetry ("+strings.Join(names, ", ")+")")
+	batch, err := c.conn.PrepareBatch(ctx, "INSERT INTO "+c.table.name+" ("+strings.Join(names, ", ")+")")
 	if err != nil {
 		return fmt.Errorf("prepare insert: %w", err)
 	}
 	defer batch.Close()
-	for i, c := range columns {
-		if err := batch.Column(i).Append(c.values); err != nil {
-			return fmt.Errorf("fill column %s: %w", c.name, err)
+	for i, v := range values {
+		if err := batch.Column(i).Append(v); err != nil {
+			return fmt.Errorf("fill column %s: %w", names[i], err)
 		}
 	}
 	if err := batch.Send(); err != nil {
@@ -99,23 +81,24 @@ func (t *table) insert(ctx context.Context, rows rows, token string) error {
 
 // present is the set of the rows' offsets that are in the table. The rows are
 // those of one partition.
-func (t *table) present(ctx context.Context, rows rows) (map[int64]bool, error) {
+func (c *clickHouse) present(ctx context.Context, rows rows) (map[int64]bool, error) {
 	n := rows.len()
 	if n == 0 {
 		return nil, nil
 	}
-	oldest, newest := rows.enqueued[0], rows.enqueued[0]
-	for _, at := range rows.enqueued {
+	times, offsets := rows.loggedAt.of, rows.offset.of
+	oldest, newest := times[0], times[0]
+	for _, at := range times {
 		oldest, newest = min(oldest, at), max(newest, at)
 	}
 	ctx = driver.Context(ctx, driver.WithSettings(driver.Settings{"max_execution_time": 0}))
-	// enqueued_at picks the months to look into.
-	found, err := t.conn.Query(ctx, `SELECT offset FROM telemetry
-		WHERE enqueued_at >= fromUnixTimestamp64Milli(?) AND enqueued_at <= fromUnixTimestamp64Milli(?)
-		AND partition = ? AND offset BETWEEN ? AND ?`,
-		oldest, newest, rows.partition[0], rows.offset[0], rows.offset[n-1])
+	// The records' times pick the months to look into.
+	found, err := c.conn.Query(ctx, fmt.Sprintf(`SELECT offset FROM %s
+		WHERE %[2]s >= fromUnixTimestamp64Milli(?) AND %[2]s <= fromUnixTimestamp64Milli(?)
+		AND partition = ? AND offset BETWEEN ? AND ?`, c.table.name, c.table.loggedAt),
+		oldest, newest, rows.partition.of[0], offsets[0], offsets[n-1])
 	if err != nil {
-		return nil, fmt.Errorf("read offsets %d to %d of partition %d: %w", rows.offset[0], rows.offset[n-1], rows.partition[0], err)
+		return nil, fmt.Errorf("read offsets %d to %d of partition %d: %w", offsets[0], offsets[n-1], rows.partition.of[0], err)
 	}
 	defer found.Close()
 	present := make(map[int64]bool, n)

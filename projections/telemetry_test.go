@@ -92,8 +92,18 @@ func (s *site) append(body string) {
 
 func (s *site) flush() { require.NoError(s.t, s.log.Flush(s.t.Context())) }
 
-// start runs a projection until the returned function is called, or the test ends.
-func (s *site) start(conn *clickhouse.Conn, options projections.Options) (*projections.Telemetry, func()) {
+// start runs the projection of telemetry until the returned function is called, or
+// the test ends.
+func (s *site) start(conn *clickhouse.Conn, options projections.Options) (*projections.Projection, func()) {
+	s.t.Helper()
+	return s.startOf(projections.NewTelemetry, conn, options)
+}
+
+// constructor is one of the package's.
+type constructor func(*eventlog.Log, *clickhouse.Conn, projections.Options) (*projections.Projection, error)
+
+// startOf is start for any projection.
+func (s *site) startOf(construct constructor, conn *clickhouse.Conn, options projections.Options) (*projections.Projection, func()) {
 	s.t.Helper()
 	if options.Logger == nil {
 		options.Logger = quiet()
@@ -101,11 +111,11 @@ func (s *site) start(conn *clickhouse.Conn, options projections.Options) (*proje
 	if options.Linger == 0 {
 		options.Linger = 20 * time.Millisecond
 	}
-	telemetry, err := projections.NewTelemetry(s.log, conn, options)
+	projection, err := construct(s.log, conn, options)
 	require.NoError(s.t, err)
 	ctx, cancel := context.WithCancel(s.t.Context())
 	done := make(chan error, 1)
-	go func() { done <- telemetry.Run(ctx) }()
+	go func() { done <- projection.Run(ctx) }()
 	stopped := false
 	stop := func() {
 		if !stopped {
@@ -115,7 +125,7 @@ func (s *site) start(conn *clickhouse.Conn, options projections.Options) (*proje
 		}
 	}
 	s.t.Cleanup(stop)
-	return telemetry, stop
+	return projection, stop
 }
 
 // count is the number of rows, and of different messages among them.

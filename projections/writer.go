@@ -51,8 +51,12 @@ type writer struct {
 	// never came.
 	longestInsert time.Duration
 	lettersAtOnce int // dead letters under way
-	retry         retry
-	metrics       *metrics
+	// replaces: an insert that was answered has put the rows there, whoever sent it
+	// before, so steps 2 and 3 are an insert without a token, repeated until it is
+	// answered.
+	replaces bool
+	retry    retry
+	metrics  *metrics
 }
 
 // token names the rows first to last of the partition.
@@ -76,7 +80,7 @@ func (w *writer) write(ctx context.Context, b *block) error {
 	started := time.Now()
 	settling := settlement{writer: w, aside: map[int64]bool{}}
 	insert := settling.insert
-	if b.announced {
+	if b.announced && !w.replaces {
 		insert = settling.insertAgain
 	}
 	if err := insert(ctx, b.rows, w.token(b.partition, b.offsets)); err != nil {

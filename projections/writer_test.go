@@ -99,7 +99,7 @@ func (w *world) insert(ctx context.Context, r rows, token string) error {
 	}
 	if !w.tokens[token] {
 		w.tokens[token] = true
-		for _, offset := range r.offset {
+		for _, offset := range r.offset.of {
 			w.rows[offset]++
 		}
 	}
@@ -113,7 +113,7 @@ func (w *world) insert(ctx context.Context, r rows, token string) error {
 }
 
 func (w *world) anyPoison(r rows) bool {
-	for _, offset := range r.offset {
+	for _, offset := range r.offset.of {
 		if w.poison[offset] {
 			return true
 		}
@@ -132,7 +132,7 @@ func (w *world) present(ctx context.Context, r rows) (map[int64]bool, error) {
 		return nil, w.die()
 	}
 	present := map[int64]bool{}
-	for _, offset := range r.offset {
+	for _, offset := range r.offset.of {
 		if w.rows[offset] > 0 {
 			present[offset] = true
 		}
@@ -169,12 +169,12 @@ func (w *world) live() {
 	ctx, crash := context.WithCancel(context.Background())
 	defer crash()
 	w.crash = crash
-	metrics, err := newMetrics(prometheus.NewRegistry())
+	metrics, err := newMetrics(prometheus.NewRegistry(), "test")
 	require.NoError(w.t, err)
 	writer := &writer{sink: w, ledger: w, letters: w, prefix: "test", metrics: metrics, lettersAtOnce: 1,
 		retry: retry{logger: slog.New(slog.DiscardHandler), first: 1, longest: 1, attempt: time.Minute, retried: func() {}}}
 	cut := cutter{next: w.committed}
-	b := newBlock(0)
+	b := newBlock(0, &telemetry)
 	announced, err := decodePlan(w.committed, w.metadata)
 	if err == nil {
 		cut.redo = &announced

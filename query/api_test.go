@@ -20,6 +20,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/catalog"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/devicegroup"
 	"github.com/fleetlog/fleetlog/internal/enginetest"
 	"github.com/fleetlog/fleetlog/internal/enrollment"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
@@ -49,6 +50,7 @@ type api struct {
 	// engine is the address of ClickHouse.
 	engine  string
 	devices *registry.Registry
+	catalog *catalog.Catalog
 	log     *eventlog.Log
 	// folding is held by a test that wants changes to wait.
 	folding *sync.Mutex
@@ -76,7 +78,7 @@ func newAPI(t testing.TB) *api {
 	t.Cleanup(func() { _ = db.Close() })
 	// The columns that the API reads of the projection's table.
 	require.NoError(t, db.Exec(t.Context(), `CREATE TABLE telemetry (tenant LowCardinality(String), device String, ts DateTime64(3, 'UTC'),
-		component LowCardinality(String), body JSON, partition Int32, offset Int64) ENGINE = MergeTree ORDER BY (tenant, device, ts, partition, offset)`))
+		component LowCardinality(String), module LowCardinality(String), body JSON, partition Int32, offset Int64) ENGINE = MergeTree ORDER BY (tenant, device, ts, partition, offset)`))
 	path := t.TempDir() + "/admin-token"
 	tokens, _, err := access.OpenAdminToken(path)
 	require.NoError(t, err)
@@ -84,7 +86,7 @@ func newAPI(t testing.TB) *api {
 	require.NoError(t, err)
 	keys, err := device.OpenMasterKey(t.TempDir() + "/master.key")
 	require.NoError(t, err)
-	devices, resources := registry.New(log, quiet), catalog.New(log, quiet, enrollment.Kind(), template.Kind())
+	devices, resources := registry.New(log, quiet), catalog.New(log, quiet, enrollment.Kind(), devicegroup.Kind(), template.Kind())
 	server := NewServer(Deps{
 		Registry: devices, Catalog: resources, Groups: enrollment.New(resources, keys, quiet), Templates: template.New(resources, quiet), Keys: keys, Tokens: tokens, ClickHouse: db, Metrics: prometheus.NewRegistry(),
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
@@ -117,7 +119,7 @@ func newAPI(t testing.TB) *api {
 	require.Eventually(t, func() bool { return devices.Ready() == nil && resources.Ready() == nil }, 10*time.Second, time.Millisecond)
 	return &api{
 		t: t, url: "http://" + rest.Addr().String(), token: string(token), rpc: conn, db: db, engine: addr,
-		devices: devices, log: log, folding: folding, waiting: waiting, stop: stop, stopped: stopped,
+		devices: devices, catalog: resources, log: log, folding: folding, waiting: waiting, stop: stop, stopped: stopped,
 	}
 }
 
@@ -247,10 +249,11 @@ func TestDeviceLifeOverREST(t *testing.T) {
 		{"body of another kind", http.MethodPut, "/api/devices/x", `a=b`, []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "JSON"},
 		{"no token", http.MethodGet, "/api/devices", "", []string{"Authorization", ""}, 401, "admin-token"},
 		{"wrong token", http.MethodGet, "/api/devices", "", []string{"Authorization", "Bearer wrong"}, 401, "admin-token"},
-		{"filter that would be ignored", http.MethodGet, "/api/devices?filter=simulated%20eq%20true", "", nil, 400, "not available"},
+		{"filter", http.MethodGet, "/api/devices?filter=simulated%20is%20true", "", nil, 400, "expected eq"},
 		{"page too large", http.MethodGet, "/api/devices?maxpagesize=1001", "", nil, 400, "1000"},
 		{"page token of someone else", http.MethodGet, "/api/devices?pageToken=xyz", "", nil, 400, "nextLink"},
 		{"parameter of the wrong type", http.MethodGet, "/api/devices?maxpagesize=many", "", nil, 400, "maxpagesize"},
+		{"version that is not ours", http.MethodGet, "/api/devices?api-version=2099-01-01", "", nil, 400, "2022-07-31"},
 		{"unknown path", http.MethodGet, "/api/nothing", "", nil, 404, "/docs"},
 		{"unknown method", http.MethodPost, "/api/devices/x", "{}", nil, 405, "/docs"},
 	} {

@@ -20,7 +20,7 @@ func (s *deviceService) ApproveDevice(ctx context.Context, req *apiv1.ApproveDev
 }
 
 func (s *deviceService) GetDeviceCredentials(ctx context.Context, req *apiv1.GetDeviceCredentialsRequest) (*apiv1.DeviceCredentials, error) {
-	state, err := s.get(ctx, req.GetDeviceId())
+	state, _, err := s.get(ctx, req.GetDeviceId(), "")
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func (s *deviceService) GetDeviceCredentials(ctx context.Context, req *apiv1.Get
 }
 
 func (s *deviceService) GetDeviceAttestation(ctx context.Context, req *apiv1.GetDeviceAttestationRequest) (*apiv1.Attestation, error) {
-	state, err := s.get(ctx, req.GetDeviceId())
+	state, _, err := s.get(ctx, req.GetDeviceId(), "")
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (s *deviceService) GetDeviceAttestation(ctx context.Context, req *apiv1.Get
 }
 
 func (s *deviceService) PutDeviceAttestation(ctx context.Context, req *apiv1.PutDeviceAttestationRequest) (*apiv1.Attestation, error) {
-	state, err := s.get(ctx, req.GetDeviceId())
+	state, _, err := s.get(ctx, req.GetDeviceId(), "")
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func (s *deviceService) PutDeviceAttestation(ctx context.Context, req *apiv1.Put
 
 func (s *deviceService) UpdateDeviceAttestation(ctx context.Context, req *apiv1.UpdateDeviceAttestationRequest) (*apiv1.Attestation, error) {
 	for attempt := 1; ; attempt++ {
-		state, err := s.get(ctx, req.GetDeviceId())
+		state, _, err := s.get(ctx, req.GetDeviceId(), "")
 		if err != nil {
 			return nil, err
 		}
@@ -108,10 +108,19 @@ func (s *deviceService) setAttestation(ctx context.Context, id string, next *eve
 }
 
 // attestation is what the device shall have: what is given, else what it had of
-// the same kind; keys that are neither are generated.
+// the same kind; keys that are neither are generated. A change need not name the
+// kind.
 func (s *deviceService) attestation(state *eventsv1.DeviceState, had *eventsv1.Attestation, given *apiv1.Attestation) (*eventsv1.Attestation, error) {
 	place := device.AttestationPlace(state.GetTenant(), state.GetDevice())
-	switch given.GetType() {
+	kind := given.GetType()
+	switch {
+	case kind != "":
+	case had.GetX509() != nil:
+		kind = typeX509
+	case had.GetSymmetricKey() != nil:
+		kind = typeSymmetricKey
+	}
+	switch kind {
 	case typeSymmetricKey:
 		var known *device.Keys
 		if had.GetSymmetricKey() != nil {
@@ -138,7 +147,7 @@ func (s *deviceService) attestation(state *eventsv1.DeviceState, had *eventsv1.A
 		}
 		return &eventsv1.Attestation{Kind: &eventsv1.Attestation_X509{X509: &eventsv1.ClientCertificates{Primary: primary, Secondary: secondary}}}, nil
 	}
-	return nil, badType(given.GetType())
+	return nil, badType(kind)
 }
 
 func (s *deviceService) toAttestation(state *eventsv1.DeviceState) (*apiv1.Attestation, error) {

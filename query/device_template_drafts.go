@@ -195,18 +195,16 @@ func generatedID(device string) string {
 // latestMessages are the bodies of a device's newest messages of its own.
 func (s *deviceTemplateService) latestMessages(ctx context.Context, tenant, id string) ([][]byte, error) {
 	var messages [][]byte
-	telemetry := telemetryService{db: s.db}
-	err := telemetry.query(ctx, plan{
-		sql:        "SELECT toJSONString(body) FROM telemetry WHERE tenant = {tenant:String} AND device = {device:String} AND component = '' ORDER BY ts DESC, partition DESC, offset DESC LIMIT {limit:UInt32}",
-		parameters: map[string]string{"tenant": tenant, "device": id, "limit": strconv.Itoa(sampleMessages)},
-	}, func(rows driver.Rows) error {
-		var body string
-		if err := rows.Scan(&body); err != nil {
-			return err
-		}
-		messages = append(messages, []byte(body))
-		return nil
-	})
+	err := ask(ctx, s.db,
+		"SELECT toJSONString(body) FROM telemetry WHERE tenant = {tenant:String} AND device = {device:String} AND component = '' AND module = '' ORDER BY ts DESC, partition DESC, offset DESC LIMIT {limit:UInt32}",
+		map[string]string{"tenant": tenant, "device": id, "limit": strconv.Itoa(sampleMessages)}, func(rows driver.Rows) error {
+			var body string
+			if err := rows.Scan(&body); err != nil {
+				return err
+			}
+			messages = append(messages, []byte(body))
+			return nil
+		})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return nil, err
 	}

@@ -7,13 +7,16 @@ import (
 	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/registry"
+	"github.com/fleetlog/fleetlog/internal/template"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 )
 
 // identities reads and changes what a device or a module of one has: the part
 // that the services of twins, commands, messages and modules share.
 type identities struct {
-	registry *registry.Registry
+	registry  *registry.Registry
+	templates *template.Templates
+	history   *deviceHistory
 	// timeout bounds how long a change waits for the fold's decision.
 	timeout time.Duration
 }

@@ -3,6 +3,9 @@ package query
 import (
 	"context"
 	"encoding/base64"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/fleetlog/fleetlog/internal/device"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
@@ -24,7 +27,25 @@ func (s *moduleService) ListModules(ctx context.Context, req *apiv1.ListModulesR
 	}
 	out := &apiv1.ListModulesResponse{}
 	for _, m := range state.GetModules() {
-		out.Value = append(out.Value, toModule(m))
+		if req.GetSystem() || !strings.HasPrefix(m.GetModule(), "$") {
+			out.Value = append(out.Value, toModule(m))
+		}
+	}
+	return out, nil
+}
+
+func (s *moduleService) ListComponents(ctx context.Context, req *apiv1.ListComponentsRequest) (*apiv1.ListComponentsResponse, error) {
+	state, _, err := s.get(ctx, req.GetDeviceId(), req.GetModule())
+	if err != nil {
+		return nil, err
+	}
+	properties, err := device.PropertiesOf(state, req.GetModule())
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	out := &apiv1.ListComponentsResponse{}
+	for _, name := range slices.Sorted(maps.Keys(properties.Components)) {
+		out.Value = append(out.Value, &apiv1.DeviceComponent{Type: "Component", Name: name})
 	}
 	return out, nil
 }
@@ -65,5 +86,8 @@ func (s *moduleService) GetModuleCredentials(ctx context.Context, req *apiv1.Get
 }
 
 func toModule(i *eventsv1.Identity) *apiv1.DeviceModule {
-	return &apiv1.DeviceModule{Name: i.GetModule(), Connected: i.GetConnection().GetConnected(), ModelId: i.GetTwin().GetModelId()}
+	return &apiv1.DeviceModule{
+		Type: []string{"Relationship", "EdgeModule"}, Name: i.GetModule(),
+		Connected: i.GetConnection().GetConnected(), ModelId: i.GetTwin().GetModelId(),
+	}
 }

@@ -28,6 +28,9 @@ func (s *propertyService) GetProperties(ctx context.Context, req *apiv1.GetPrope
 	if err := checkComponent(req.GetComponent()); err != nil {
 		return nil, err
 	}
+	if req.GetAt() != nil {
+		return s.propertiesAt(ctx, req)
+	}
 	state, _, err := s.get(ctx, req.GetDeviceId(), req.GetModule())
 	if err != nil {
 		return nil, err

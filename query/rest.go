@@ -59,13 +59,29 @@ func (s *Server) handler(ctx context.Context, inside *bufconn.Listener) (http.Ha
 	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 		apiv1.RegisterDeviceServiceHandler, apiv1.RegisterEnrollmentGroupServiceHandler, apiv1.RegisterTelemetryServiceHandler,
 		apiv1.RegisterPropertyServiceHandler, apiv1.RegisterCommandServiceHandler, apiv1.RegisterMessageServiceHandler,
-		apiv1.RegisterModuleServiceHandler, apiv1.RegisterParentServiceHandler, apiv1.RegisterDeviceTemplateServiceHandler,
+		apiv1.RegisterModuleServiceHandler, apiv1.RegisterRelationshipServiceHandler, apiv1.RegisterDeviceHistoryServiceHandler,
+		apiv1.RegisterDeviceGroupServiceHandler, apiv1.RegisterDeviceTemplateServiceHandler,
 	} {
 		if err := register(ctx, gateway, conn); err != nil {
 			return nil, nil, fmt.Errorf("register REST: %w", err)
 		}
 	}
-	return s.observer.http(hardened(s.pages(gateway))), conn, nil
+	return s.observer.http(hardened(s.pages(versioned(gateway)))), conn, nil
+}
+
+// Versions of IoT Central's API whose paths and shapes ours are.
+var versions = []string{"2022-07-31", "2022-10-31-preview"}
+
+// versioned refuses calls for another version of the API than ours. IoT Central
+// wants one in every call; here it may be left out.
+func versioned(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked := r.URL.Query().Get("api-version"); asked != "" && !slices.Contains(versions, asked) {
+			answerError(w, toREST(codes.InvalidArgument), fmt.Sprintf("api-version %.40q is not one of %s: use one of them, or leave it out", asked, strings.Join(versions, ", ")), "")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // incomingHeader lets preconditions through beside what grpc-gateway passes on.
@@ -214,7 +230,7 @@ func answerError(w http.ResponseWriter, rest restError, message, id string, deta
 	var body errorBody
 	body.Error.Code, body.Error.Message, body.Error.RequestID = rest.code, message, id
 	body.Error.Details = details
-	body.Error.Time = time.Now().UTC().Format(time.RFC3339)
+	body.Error.Time = time.Now().UTC().Format(http.TimeFormat) // as the reference has it: date-time-rfc1123
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set(requestIDKey, id)

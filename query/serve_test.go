@@ -60,7 +60,7 @@ func (a *api) waitForChange() {
 func TestUndecidedChangeSaysSo(t *testing.T) {
 	a := newAPI(t)
 	a.folding.Lock()
-	service := &deviceService{registry: a.devices, timeout: 50 * time.Millisecond}
+	service := &deviceService{identities: identities{registry: a.devices, timeout: 50 * time.Millisecond}}
 	ctx := access.WithPrincipal(t.Context(), access.Principal{ID: "token:admin", Tenant: "default"})
 	_, err := service.PutDevice(ctx, &apiv1.PutDeviceRequest{DeviceId: "d"})
 	a.folding.Unlock()
@@ -80,7 +80,7 @@ func TestClickHouseDown(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	code, answer, _ := a.call(http.MethodPut, "/api/devices/d", "{}")
 	require.Equal(t, http.StatusOK, code, answer)
-	service := &telemetryService{registry: a.devices, db: db}
+	service := &telemetryService{identities: identities{registry: a.devices}, db: db}
 	ctx := access.WithPrincipal(t.Context(), access.Principal{ID: "token:admin", Tenant: "default"})
 	ask := func(ctx context.Context) error {
 		_, err := service.ListTelemetry(ctx, &apiv1.ListTelemetryRequest{DeviceId: "d"})

@@ -69,16 +69,19 @@ func NewServer(deps Deps) *Server {
 		grpc.ChainUnaryInterceptor(s.observer.unary, authenticate(deps.Tokens)),
 		grpc.ChainStreamInterceptor(s.observer.stream, authenticateStream(deps.Tokens)),
 	)
-	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{registry: deps.Registry, groups: deps.Groups, keys: deps.Keys, templates: deps.Templates, timeout: changeTimeout})
+	past := &deviceHistory{registry: deps.Registry, db: deps.ClickHouse, patience: historyPatience}
+	shared := identities{registry: deps.Registry, history: past, templates: deps.Templates, timeout: changeTimeout}
+	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{identities: shared, fleet: newFleet(deps), groups: deps.Groups, keys: deps.Keys})
+	apiv1.RegisterDeviceHistoryServiceServer(s.grpc, &historyService{deviceHistory: past})
 	apiv1.RegisterEnrollmentGroupServiceServer(s.grpc, newEnrollmentGroupService(deps))
+	apiv1.RegisterDeviceGroupServiceServer(s.grpc, newDeviceGroupService(deps))
 	apiv1.RegisterDeviceTemplateServiceServer(s.grpc, newDeviceTemplateService(deps))
-	shared := identities{registry: deps.Registry, timeout: changeTimeout}
 	apiv1.RegisterPropertyServiceServer(s.grpc, &propertyService{identities: shared})
 	apiv1.RegisterCommandServiceServer(s.grpc, &commandService{identities: shared})
 	apiv1.RegisterMessageServiceServer(s.grpc, &messageService{identities: shared})
-	apiv1.RegisterParentServiceServer(s.grpc, &parentService{identities: shared})
+	apiv1.RegisterRelationshipServiceServer(s.grpc, &relationshipService{identities: shared})
 	apiv1.RegisterModuleServiceServer(s.grpc, &moduleService{identities: shared, keys: deps.Keys})
-	apiv1.RegisterTelemetryServiceServer(s.grpc, &telemetryService{registry: deps.Registry, db: deps.ClickHouse})
+	apiv1.RegisterTelemetryServiceServer(s.grpc, &telemetryService{identities: shared, db: deps.ClickHouse})
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	return s

@@ -73,7 +73,7 @@ func numberOf(name string) string {
 
 // Tenant first, in every statement: it leads the table's order, and nothing of
 // another tenant is ever read.
-const ofDevice = "FROM telemetry WHERE tenant = {tenant:String} AND device = {device:String} AND component = {component:String}"
+const ofDevice = "FROM telemetry WHERE tenant = {tenant:String} AND device = {device:String} AND component = {component:String} AND module = {module:String}"
 
 func validateComponent(name string) error {
 	if len(name) > maxComponentBytes {
@@ -93,7 +93,7 @@ func planLatest(tenant string, req *apiv1.GetLatestTelemetryRequest) (plan, erro
 	}
 	return plan{
 		sql:        "SELECT ts, " + valueOf(name) + " AS value " + ofDevice + " AND " + has(name) + " ORDER BY ts DESC, partition DESC, offset DESC LIMIT 1",
-		parameters: map[string]string{"tenant": tenant, "device": req.GetDeviceId(), "component": req.GetComponent()},
+		parameters: map[string]string{"tenant": tenant, "device": req.GetDeviceId(), "module": req.GetModule(), "component": req.GetComponent()},
 	}, nil
 }
 
@@ -134,7 +134,7 @@ func planList(tenant string, req *apiv1.ListTelemetryRequest, now time.Time) (pl
 	}
 	after.To = to
 	p := plan{size: size, parameters: map[string]string{
-		"tenant": tenant, "device": req.GetDeviceId(), "component": req.GetComponent(), "limit": strconv.Itoa(size + 1),
+		"tenant": tenant, "device": req.GetDeviceId(), "module": req.GetModule(), "component": req.GetComponent(), "limit": strconv.Itoa(size + 1),
 		"from": strconv.FormatInt(from, 10), "to": strconv.FormatInt(to, 10),
 	}}
 	if req.GetInterval() != "" {

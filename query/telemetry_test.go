@@ -179,18 +179,25 @@ func TestAggregatesTakeNumbersOnly(t *testing.T) {
 	}, values)
 }
 
-// TestTelemetryIsOfOneTenantAndComponent gives two tenants and two components a
-// device of one name and telemetry of one name.
-func TestTelemetryIsOfOneTenantAndComponent(t *testing.T) {
+// TestTelemetryIsOfOneSender gives two tenants a device of one name, and it, its
+// components, its module and the module's component telemetry of one name.
+func TestTelemetryIsOfOneSender(t *testing.T) {
 	a := newAPI(t)
 	status, answer, _ := a.call(http.MethodPut, "/api/devices/d", "{}")
 	require.Equal(t, http.StatusOK, status, answer)
-	for i, r := range [][3]string{{"default", "", "mine"}, {"default", "gps", "gps's"}, {"other", "", "theirs"}, {"other", "gps", "theirs"}} {
-		require.NoError(t, a.db.Exec(t.Context(), "INSERT INTO telemetry (tenant, device, ts, component, body, partition, offset) SELECT ?, 'd', ?, ?, ?::JSON, 0, ?",
-			r[0], noon, r[1], `{"of":"`+r[2]+`"}`, i))
+	a.call(http.MethodPut, "/api/devices/d/modules/m", "")
+	for i, r := range [][4]string{
+		{"default", "", "", "mine"}, {"default", "", "gps", "gps's"}, {"default", "m", "", "m's"}, {"default", "m", "gps", "gps of m's"},
+		{"other", "", "", "theirs"}, {"other", "", "gps", "theirs"}, {"other", "m", "", "theirs"},
+	} {
+		require.NoError(t, a.db.Exec(t.Context(), "INSERT INTO telemetry (tenant, device, ts, module, component, body, partition, offset) SELECT ?, 'd', ?, ?, ?, ?::JSON, 0, ?",
+			r[0], noon, r[1], r[2], `{"of":"`+r[3]+`"}`, i))
 	}
 	const span = "from=2026-11-23T12:00:00Z&to=2026-11-23T13:00:00Z"
-	for path, want := range map[string]string{"/api/devices/d/": "mine", "/api/devices/d/components/gps/": "gps's"} {
+	for path, want := range map[string]string{
+		"/api/devices/d/": "mine", "/api/devices/d/components/gps/": "gps's",
+		"/api/devices/d/modules/m/": "m's", "/api/devices/d/modules/m/components/gps/": "gps of m's",
+	} {
 		_, latest, _ := a.call(http.MethodGet, path+"telemetry/of", "")
 		require.Equal(t, want, latest["value"], latest)
 		for _, query := range []string{"", "&names=of"} {
@@ -203,6 +210,9 @@ func TestTelemetryIsOfOneTenantAndComponent(t *testing.T) {
 	status, answer, _ = a.call(http.MethodGet, "/api/devices/d/components/none/telemetry/of", "")
 	require.Equal(t, http.StatusNotFound, status)
 	require.Contains(t, message(answer), "never sent")
+	status, answer, _ = a.call(http.MethodGet, "/api/devices/d/modules/none/telemetry/of", "")
+	require.Equal(t, http.StatusNotFound, status)
+	require.Contains(t, message(answer), "no module")
 	status, _, _ = a.call(http.MethodGet, "/api/devices/d/components/"+strings.Repeat("x", 129)+"/telemetry/of", "")
 	require.Equal(t, http.StatusBadRequest, status)
 }

@@ -199,23 +199,3 @@ func TestCommands(t *testing.T) {
 	status, answer, _ = a.call(http.MethodPost, "/api/devices/d/commands/a%20b", `{}`)
 	require.Equal(t, http.StatusBadRequest, status, answer)
 }
-
-func TestADeviceIsAttachedToItsGateway(t *testing.T) {
-	a := newAPI(t)
-	a.call(http.MethodPut, "/api/devices/gateway", `{}`)
-	a.call(http.MethodPut, "/api/devices/child", `{}`)
-	status, answer, _ := a.call(http.MethodGet, "/api/devices/child/parent", "")
-	require.Equal(t, http.StatusNotFound, status, answer)
-	status, answer, _ = a.call(http.MethodPut, "/api/devices/child/parent", `{"id":"gateway"}`)
-	require.Equal(t, http.StatusOK, status, answer)
-	require.Equal(t, "gateway", a.devices.Get(access.DefaultTenant, "child").GetParent())
-	_, answer, _ = a.call(http.MethodGet, "/api/devices/child/parent", "")
-	require.Equal(t, "gateway", answer["id"])
-	for body, want := range map[string]int{`{"id":"none"}`: http.StatusNotFound, `{"id":"a b"}`: http.StatusBadRequest, `{}`: http.StatusBadRequest} {
-		status, answer, _ = a.call(http.MethodPut, "/api/devices/child/parent", body)
-		require.Equal(t, want, status, answer)
-	}
-	status, _, _ = a.call(http.MethodDelete, "/api/devices/child/parent", "")
-	require.Equal(t, http.StatusNoContent, status)
-	require.Empty(t, a.devices.Get(access.DefaultTenant, "child").GetParent())
-}

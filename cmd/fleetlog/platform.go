@@ -15,6 +15,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/catalog"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/devicegroup"
 	"github.com/fleetlog/fleetlog/internal/engine/chdb"
 	"github.com/fleetlog/fleetlog/internal/engine/kafka"
 	"github.com/fleetlog/fleetlog/internal/enrollment"
@@ -145,19 +146,31 @@ func (n *node) open(ctx context.Context, p *platform, home *dataDir) (*parts, er
 		return nil, err
 	}
 	have.devices = registry.New(have.log, p.logger)
-	have.catalog = catalog.New(have.log, p.logger, enrollment.Kind(), template.Kind())
+	have.catalog = catalog.New(have.log, p.logger, enrollment.Kind(), devicegroup.Kind(), template.Kind())
 	have.templates = template.New(have.catalog, p.logger)
 	have.groups = enrollment.New(have.catalog, have.keys, p.logger)
 	return have, nil
 }
 
 func addProjections(p *platform, have *parts) error {
-	telemetry, err := projections.NewTelemetry(have.log, have.analytics, projections.Options{Logger: p.logger, Registerer: have.metrics, Node: have.id})
-	if err != nil {
-		return err
+	options := projections.Options{Logger: p.logger, Registerer: have.metrics, Node: have.id}
+	for _, projection := range []struct {
+		of        string
+		construct func(*eventlog.Log, *clickhouse.Conn, projections.Options) (*projections.Projection, error)
+	}{
+		{"telemetry", projections.NewTelemetry},
+		{"device events", projections.NewDeviceEvents},
+		{"devices", projections.NewDevices},
+		{"device state history", projections.NewDeviceStateHistory},
+	} {
+		running, err := projection.construct(have.log, have.analytics, options)
+		if err != nil {
+			return err
+		}
+		name := projection.of + " projection"
+		p.ready[name] = func(context.Context) error { return running.Ready() }
+		p.add(name, running.Run)
 	}
-	p.ready["telemetry projection"] = func(context.Context) error { return telemetry.Ready() }
-	p.add("telemetry projection", telemetry.Run)
 	return nil
 }
 

@@ -43,6 +43,7 @@ type Registry struct {
 	devices view
 
 	mu       sync.Mutex
+	newest   newest
 	waiting  map[string]submitted                    // by event id
 	commands map[string]chan *eventsv1.CommandResult // by command id
 }
@@ -51,7 +52,7 @@ type Registry struct {
 func New(log *eventlog.Log, logger *slog.Logger) *Registry {
 	return &Registry{
 		log: log, logger: logger, caughtUp: make(chan struct{}),
-		waiting: map[string]submitted{}, commands: map[string]chan *eventsv1.CommandResult{},
+		newest: newest{}, waiting: map[string]submitted{}, commands: map[string]chan *eventsv1.CommandResult{},
 	}
 }
 
@@ -109,8 +110,14 @@ func (r *Registry) Children(tenant, parent, after string, limit int) []*eventsv1
 func (r *Registry) apply(rec *kgo.Record) {
 	encoded, err := unwrap(rec.Value)
 	var before []byte
+	changed := false
 	if err == nil {
-		before, err = r.devices.set(string(rec.Key), encoded)
+		before, changed, err = r.devices.set(string(rec.Key), encoded)
+	}
+	if changed {
+		r.mu.Lock()
+		r.newest.note(rec.Partition, rec.Key, encoded)
+		r.mu.Unlock()
 	}
 	var snapshot eventsv1.DeviceSnapshot
 	if err == nil && r.ready.Load() {

@@ -20,11 +20,13 @@ type view struct {
 	children btree.Set[string]         // tenant/parent/child
 }
 
-// set replaces a state and returns the one before, nil when there was none.
-func (v *view) set(key string, state []byte) (before []byte, err error) {
+// set replaces a state and returns the one before, nil when there was none, and
+// whether the device has changed between the two: a refused change leaves it as it
+// was.
+func (v *view) set(key string, state []byte) (before []byte, changed bool, err error) {
 	after, err := glance(state)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -33,7 +35,7 @@ func (v *view) set(key string, state []byte) (before []byte, err error) {
 	if !bytes.Equal(was.parent, after.parent) {
 		v.move(key, was.parent, after.parent)
 	}
-	return before, nil
+	return before, after.revision > was.revision, nil
 }
 
 // move takes a device from one parent to another; v.mu is held.
@@ -49,6 +51,14 @@ func (v *view) move(key string, from, to []byte) {
 
 // family is what the children of a device have in common in the index.
 func family(tenant, parent string) string { return tenant + "/" + parent + "/" }
+
+// newest is a state, that of a device which was deleted too; nil for none.
+func (v *view) newest(key string) []byte {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	state, _ := v.states.Get(key)
+	return state
+}
 
 // get is a state there is; nil when the device does not exist.
 func (v *view) get(key string) []byte {
@@ -112,13 +122,15 @@ const (
 	snapshotState protowire.Number = 1
 	stateVersion  protowire.Number = 3
 	stateDeleted  protowire.Number = 4
+	stateRevision protowire.Number = 30
 	stateParent   protowire.Number = 36
 )
 
 // glimpse is what the view must know of a state that it does not decode.
 type glimpse struct {
-	exists bool
-	parent []byte // of a device that exists; aliases the state
+	exists   bool
+	revision uint64
+	parent   []byte // of a device that exists; aliases the state
 }
 
 // glance reads over a state's fields. It does not look into them.
@@ -131,6 +143,8 @@ func glance(state []byte) (glimpse, error) {
 			version, _ = protowire.ConsumeVarint(value)
 		case number == stateDeleted && kind == protowire.VarintType:
 			deleted, _ = protowire.ConsumeVarint(value)
+		case number == stateRevision && kind == protowire.VarintType:
+			g.revision, _ = protowire.ConsumeVarint(value)
 		case number == stateParent && kind == protowire.BytesType:
 			g.parent, _ = protowire.ConsumeBytes(value)
 		}

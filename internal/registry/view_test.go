@@ -44,7 +44,7 @@ func TestViewFindsWhatIsThere(t *testing.T) {
 				Deleted: rapid.Bool().Draw(t, "deleted"), Parent: rapid.SampledFrom([]string{"", "a", "ab", "g"}).Draw(t, "parent"),
 			}
 			key := state.GetTenant() + "/" + state.GetDevice()
-			before, err := v.set(key, encode(t, state))
+			before, _, err := v.set(key, encode(t, state))
 			require.NoError(t, err)
 			require.Equal(t, plain[key] == nil, before == nil)
 			plain[key] = state
@@ -77,7 +77,7 @@ func TestASnapshotThatCannotBeReadIsLeftOut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			state, err := unwrap(snapshot)
 			if err == nil {
-				_, err = new(view).set("t/d", state)
+				_, _, err = new(view).set("t/d", state)
 			}
 			require.Error(t, err)
 		})
@@ -115,7 +115,7 @@ func BenchmarkGet(b *testing.B) {
 	const devices = 100_000
 	for i := range devices {
 		id := fmt.Sprintf("device-%06d", i)
-		_, err := r.devices.set("default/"+id, encode(b, &eventsv1.DeviceState{
+		_, _, err := r.devices.set("default/"+id, encode(b, &eventsv1.DeviceState{
 			Tenant: "default", Device: id, Version: 1, DisplayName: strings.Repeat("x", 20),
 			Self: &eventsv1.Identity{Connection: &eventsv1.Connection{Id: "c", Node: "n"}},
 		}))

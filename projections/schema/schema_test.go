@@ -33,7 +33,7 @@ func TestMigrateFromManyNodesAtOnce(t *testing.T) {
 	migrations, err := load(files)
 	require.NoError(t, err)
 	require.EqualValues(t, len(migrations), versions)
-	require.NoError(t, conn.Exec(t.Context(), "SELECT tenant, device, ts, component, body, properties, id, enqueued_at, partition, offset FROM telemetry"))
+	require.NoError(t, conn.Exec(t.Context(), "SELECT tenant, device, ts, component, module, body, properties, id, enqueued_at, partition, offset FROM telemetry"))
 }
 
 func TestMigrateRefusesAnEditedMigration(t *testing.T) {

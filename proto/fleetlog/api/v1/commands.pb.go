@@ -191,6 +191,156 @@ func (x *DeviceCommand) GetResponseCode() int32 {
 	return 0
 }
 
+// ListCommandsRequest asks for one page of what a device was asked.
+type ListCommandsRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId    string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	Module      string                 `protobuf:"bytes,2,opt,name=module,proto3" json:"module,omitempty"`
+	Component   string                 `protobuf:"bytes,3,opt,name=component,proto3" json:"component,omitempty"`
+	CommandName string                 `protobuf:"bytes,4,opt,name=command_name,json=commandName,proto3" json:"command_name,omitempty"`
+	// Commands a page: 1 to 100, 50 when not given.
+	Maxpagesize int32 `protobuf:"varint,5,opt,name=maxpagesize,proto3" json:"maxpagesize,omitempty"`
+	// Where the page starts: `next_page_token` of the page before.
+	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCommandsRequest) Reset() {
+	*x = ListCommandsRequest{}
+	mi := &file_fleetlog_api_v1_commands_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCommandsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCommandsRequest) ProtoMessage() {}
+
+func (x *ListCommandsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_api_v1_commands_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCommandsRequest.ProtoReflect.Descriptor instead.
+func (*ListCommandsRequest) Descriptor() ([]byte, []int) {
+	return file_fleetlog_api_v1_commands_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ListCommandsRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *ListCommandsRequest) GetModule() string {
+	if x != nil {
+		return x.Module
+	}
+	return ""
+}
+
+func (x *ListCommandsRequest) GetComponent() string {
+	if x != nil {
+		return x.Component
+	}
+	return ""
+}
+
+func (x *ListCommandsRequest) GetCommandName() string {
+	if x != nil {
+		return x.CommandName
+	}
+	return ""
+}
+
+func (x *ListCommandsRequest) GetMaxpagesize() int32 {
+	if x != nil {
+		return x.Maxpagesize
+	}
+	return 0
+}
+
+func (x *ListCommandsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// DeviceCommandCollection is one page of commands.
+type DeviceCommandCollection struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Value []*DeviceCommand       `protobuf:"bytes,1,rep,name=value,proto3" json:"value,omitempty"`
+	// URL of the next page; not there on the last one.
+	NextLink *string `protobuf:"bytes,2,opt,name=next_link,json=nextLink,proto3,oneof" json:"next_link,omitempty"`
+	// Token of the next page, for gRPC callers; not there on the last one.
+	NextPageToken *string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3,oneof" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceCommandCollection) Reset() {
+	*x = DeviceCommandCollection{}
+	mi := &file_fleetlog_api_v1_commands_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceCommandCollection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceCommandCollection) ProtoMessage() {}
+
+func (x *DeviceCommandCollection) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_api_v1_commands_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceCommandCollection.ProtoReflect.Descriptor instead.
+func (*DeviceCommandCollection) Descriptor() ([]byte, []int) {
+	return file_fleetlog_api_v1_commands_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *DeviceCommandCollection) GetValue() []*DeviceCommand {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *DeviceCommandCollection) GetNextLink() string {
+	if x != nil && x.NextLink != nil {
+		return *x.NextLink
+	}
+	return ""
+}
+
+func (x *DeviceCommandCollection) GetNextPageToken() string {
+	if x != nil && x.NextPageToken != nil {
+		return *x.NextPageToken
+	}
+	return ""
+}
+
 var File_fleetlog_api_v1_commands_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_commands_proto_rawDesc = "" +
@@ -211,10 +361,26 @@ const file_fleetlog_api_v1_commands_proto_rawDesc = "" +
 	"\rresponse_code\x18\x06 \x01(\x05H\x02R\fresponseCode\x88\x01\x01B\x15\n" +
 	"\x13_connection_timeoutB\x13\n" +
 	"\x11_response_timeoutB\x10\n" +
-	"\x0e_response_code2\xaf\x03\n" +
+	"\x0e_response_code\"\xcc\x01\n" +
+	"\x13ListCommandsRequest\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12\x16\n" +
+	"\x06module\x18\x02 \x01(\tR\x06module\x12\x1c\n" +
+	"\tcomponent\x18\x03 \x01(\tR\tcomponent\x12!\n" +
+	"\fcommand_name\x18\x04 \x01(\tR\vcommandName\x12 \n" +
+	"\vmaxpagesize\x18\x05 \x01(\x05R\vmaxpagesize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x06 \x01(\tR\tpageToken\"\xc0\x01\n" +
+	"\x17DeviceCommandCollection\x124\n" +
+	"\x05value\x18\x01 \x03(\v2\x1e.fleetlog.api.v1.DeviceCommandR\x05value\x12 \n" +
+	"\tnext_link\x18\x02 \x01(\tH\x00R\bnextLink\x88\x01\x01\x12+\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tH\x01R\rnextPageToken\x88\x01\x01B\f\n" +
+	"\n" +
+	"_next_linkB\x12\n" +
+	"\x10_next_page_token2\xb8\x06\n" +
 	"\x0eCommandService\x12\x9c\x03\n" +
 	"\n" +
-	"RunCommand\x12\".fleetlog.api.v1.RunCommandRequest\x1a\x1e.fleetlog.api.v1.DeviceCommand\"\xc9\x02\x82\xd3\xe4\x93\x02\xc2\x02:\acommandZR:\acommand\"G/api/devices/{device_id}/components/{component}/commands/{command_name}ZL:\acommand\"A/api/devices/{device_id}/modules/{module}/commands/{command_name}Zc:\acommand\"X/api/devices/{device_id}/modules/{module}/components/{component}/commands/{command_name}\"0/api/devices/{device_id}/commands/{command_name}B:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
+	"RunCommand\x12\".fleetlog.api.v1.RunCommandRequest\x1a\x1e.fleetlog.api.v1.DeviceCommand\"\xc9\x02\x82\xd3\xe4\x93\x02\xc2\x02:\acommandZR:\acommand\"G/api/devices/{device_id}/components/{component}/commands/{command_name}ZL:\acommand\"A/api/devices/{device_id}/modules/{module}/commands/{command_name}Zc:\acommand\"X/api/devices/{device_id}/modules/{module}/components/{component}/commands/{command_name}\"0/api/devices/{device_id}/commands/{command_name}\x12\x86\x03\n" +
+	"\fListCommands\x12$.fleetlog.api.v1.ListCommandsRequest\x1a(.fleetlog.api.v1.DeviceCommandCollection\"\xa5\x02\x82\xd3\xe4\x93\x02\x9e\x02ZI\x12G/api/devices/{device_id}/components/{component}/commands/{command_name}ZC\x12A/api/devices/{device_id}/modules/{module}/commands/{command_name}ZZ\x12X/api/devices/{device_id}/modules/{module}/components/{component}/commands/{command_name}\x120/api/devices/{device_id}/commands/{command_name}B:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
 
 var (
 	file_fleetlog_api_v1_commands_proto_rawDescOnce sync.Once
@@ -228,23 +394,28 @@ func file_fleetlog_api_v1_commands_proto_rawDescGZIP() []byte {
 	return file_fleetlog_api_v1_commands_proto_rawDescData
 }
 
-var file_fleetlog_api_v1_commands_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_fleetlog_api_v1_commands_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_fleetlog_api_v1_commands_proto_goTypes = []any{
-	(*RunCommandRequest)(nil), // 0: fleetlog.api.v1.RunCommandRequest
-	(*DeviceCommand)(nil),     // 1: fleetlog.api.v1.DeviceCommand
-	(*structpb.Value)(nil),    // 2: google.protobuf.Value
+	(*RunCommandRequest)(nil),       // 0: fleetlog.api.v1.RunCommandRequest
+	(*DeviceCommand)(nil),           // 1: fleetlog.api.v1.DeviceCommand
+	(*ListCommandsRequest)(nil),     // 2: fleetlog.api.v1.ListCommandsRequest
+	(*DeviceCommandCollection)(nil), // 3: fleetlog.api.v1.DeviceCommandCollection
+	(*structpb.Value)(nil),          // 4: google.protobuf.Value
 }
 var file_fleetlog_api_v1_commands_proto_depIdxs = []int32{
 	1, // 0: fleetlog.api.v1.RunCommandRequest.command:type_name -> fleetlog.api.v1.DeviceCommand
-	2, // 1: fleetlog.api.v1.DeviceCommand.request:type_name -> google.protobuf.Value
-	2, // 2: fleetlog.api.v1.DeviceCommand.response:type_name -> google.protobuf.Value
-	0, // 3: fleetlog.api.v1.CommandService.RunCommand:input_type -> fleetlog.api.v1.RunCommandRequest
-	1, // 4: fleetlog.api.v1.CommandService.RunCommand:output_type -> fleetlog.api.v1.DeviceCommand
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 1: fleetlog.api.v1.DeviceCommand.request:type_name -> google.protobuf.Value
+	4, // 2: fleetlog.api.v1.DeviceCommand.response:type_name -> google.protobuf.Value
+	1, // 3: fleetlog.api.v1.DeviceCommandCollection.value:type_name -> fleetlog.api.v1.DeviceCommand
+	0, // 4: fleetlog.api.v1.CommandService.RunCommand:input_type -> fleetlog.api.v1.RunCommandRequest
+	2, // 5: fleetlog.api.v1.CommandService.ListCommands:input_type -> fleetlog.api.v1.ListCommandsRequest
+	1, // 6: fleetlog.api.v1.CommandService.RunCommand:output_type -> fleetlog.api.v1.DeviceCommand
+	3, // 7: fleetlog.api.v1.CommandService.ListCommands:output_type -> fleetlog.api.v1.DeviceCommandCollection
+	6, // [6:8] is the sub-list for method output_type
+	4, // [4:6] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_api_v1_commands_proto_init() }
@@ -253,13 +424,14 @@ func file_fleetlog_api_v1_commands_proto_init() {
 		return
 	}
 	file_fleetlog_api_v1_commands_proto_msgTypes[1].OneofWrappers = []any{}
+	file_fleetlog_api_v1_commands_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_api_v1_commands_proto_rawDesc), len(file_fleetlog_api_v1_commands_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

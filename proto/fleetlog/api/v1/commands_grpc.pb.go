@@ -19,7 +19,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	CommandService_RunCommand_FullMethodName = "/fleetlog.api.v1.CommandService/RunCommand"
+	CommandService_RunCommand_FullMethodName   = "/fleetlog.api.v1.CommandService/RunCommand"
+	CommandService_ListCommands_FullMethodName = "/fleetlog.api.v1.CommandService/ListCommands"
 )
 
 // CommandServiceClient is the client API for CommandService service.
@@ -32,6 +33,10 @@ type CommandServiceClient interface {
 	// device said. A device that is not connected is waited for as long as
 	// `connectionTimeout` says.
 	RunCommand(ctx context.Context, in *RunCommandRequest, opts ...grpc.CallOption) (*DeviceCommand, error)
+	// ListCommands lists what the device was asked under the name, newest first, with
+	// what it answered; nothing for a command that it did not answer in time or that
+	// waits for it.
+	ListCommands(ctx context.Context, in *ListCommandsRequest, opts ...grpc.CallOption) (*DeviceCommandCollection, error)
 }
 
 type commandServiceClient struct {
@@ -52,6 +57,16 @@ func (c *commandServiceClient) RunCommand(ctx context.Context, in *RunCommandReq
 	return out, nil
 }
 
+func (c *commandServiceClient) ListCommands(ctx context.Context, in *ListCommandsRequest, opts ...grpc.CallOption) (*DeviceCommandCollection, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeviceCommandCollection)
+	err := c.cc.Invoke(ctx, CommandService_ListCommands_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CommandServiceServer is the server API for CommandService service.
 // All implementations must embed UnimplementedCommandServiceServer
 // for forward compatibility.
@@ -62,6 +77,10 @@ type CommandServiceServer interface {
 	// device said. A device that is not connected is waited for as long as
 	// `connectionTimeout` says.
 	RunCommand(context.Context, *RunCommandRequest) (*DeviceCommand, error)
+	// ListCommands lists what the device was asked under the name, newest first, with
+	// what it answered; nothing for a command that it did not answer in time or that
+	// waits for it.
+	ListCommands(context.Context, *ListCommandsRequest) (*DeviceCommandCollection, error)
 	mustEmbedUnimplementedCommandServiceServer()
 }
 
@@ -74,6 +93,9 @@ type UnimplementedCommandServiceServer struct{}
 
 func (UnimplementedCommandServiceServer) RunCommand(context.Context, *RunCommandRequest) (*DeviceCommand, error) {
 	return nil, status.Error(codes.Unimplemented, "method RunCommand not implemented")
+}
+func (UnimplementedCommandServiceServer) ListCommands(context.Context, *ListCommandsRequest) (*DeviceCommandCollection, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCommands not implemented")
 }
 func (UnimplementedCommandServiceServer) mustEmbedUnimplementedCommandServiceServer() {}
 func (UnimplementedCommandServiceServer) testEmbeddedByValue()                        {}
@@ -114,6 +136,24 @@ func _CommandService_RunCommand_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CommandService_ListCommands_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCommandsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CommandServiceServer).ListCommands(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CommandService_ListCommands_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CommandServiceServer).ListCommands(ctx, req.(*ListCommandsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CommandService_ServiceDesc is the grpc.ServiceDesc for CommandService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -124,6 +164,10 @@ var CommandService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RunCommand",
 			Handler:    _CommandService_RunCommand_Handler,
+		},
+		{
+			MethodName: "ListCommands",
+			Handler:    _CommandService_ListCommands_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -50,9 +50,11 @@ type Device struct {
 	Simulated   bool `protobuf:"varint,7,opt,name=simulated,proto3" json:"simulated,omitempty"`
 	// At most one organization id.
 	Organizations []string `protobuf:"bytes,8,rep,name=organizations,proto3" json:"organizations,omitempty"`
-	// `iotEdge` for an IoT Edge device.
+	// `iotEdge` for an IoT Edge device. Set by PUT, kept by PATCH.
 	Type []string `protobuf:"bytes,9,rep,name=type,proto3" json:"type,omitempty"`
-	// Read-only: the deployment manifest the device's modules are from.
+	// The deployment manifest the device's modules are from; only for an IoT Edge
+	// device. Given, it is applied as by applyDeploymentManifest, after the device's
+	// other fields are set; not given, the device keeps the one it has.
 	DeploymentManifest *DeploymentManifest `protobuf:"bytes,10,opt,name=deployment_manifest,json=deploymentManifest,proto3,oneof" json:"deployment_manifest,omitempty"`
 	// Labels to filter by.
 	Tags          *structpb.Struct `protobuf:"bytes,11,opt,name=tags,proto3" json:"tags,omitempty"`
@@ -169,13 +171,16 @@ func (x *Device) GetTags() *structpb.Struct {
 
 // DeploymentManifest says which modules an IoT Edge device runs.
 type DeploymentManifest struct {
-	state       protoimpl.MessageState `protogen:"open.v1"`
-	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Etag        string                 `protobuf:"bytes,2,opt,name=etag,proto3" json:"etag,omitempty"`
-	DisplayName string                 `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
-	// The manifest's content, with `modulesContent`.
-	Data          *structpb.Struct `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
-	Organizations []string         `protobuf:"bytes,5,rep,name=organizations,proto3" json:"organizations,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    *string                `protobuf:"bytes,1,opt,name=id,proto3,oneof" json:"id,omitempty"`
+	// Not used: a device's manifest has no version of its own.
+	Etag        *string `protobuf:"bytes,2,opt,name=etag,proto3,oneof" json:"etag,omitempty"`
+	DisplayName *string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3,oneof" json:"display_name,omitempty"`
+	// The manifest's content: `modulesContent` with the desired properties of each
+	// module. Read, they are those that the modules have now.
+	Data *structpb.Struct `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	// Not used: the device's organization counts.
+	Organizations *structpb.ListValue `protobuf:"bytes,5,opt,name=organizations,proto3" json:"organizations,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -211,22 +216,22 @@ func (*DeploymentManifest) Descriptor() ([]byte, []int) {
 }
 
 func (x *DeploymentManifest) GetId() string {
-	if x != nil {
-		return x.Id
+	if x != nil && x.Id != nil {
+		return *x.Id
 	}
 	return ""
 }
 
 func (x *DeploymentManifest) GetEtag() string {
-	if x != nil {
-		return x.Etag
+	if x != nil && x.Etag != nil {
+		return *x.Etag
 	}
 	return ""
 }
 
 func (x *DeploymentManifest) GetDisplayName() string {
-	if x != nil {
-		return x.DisplayName
+	if x != nil && x.DisplayName != nil {
+		return *x.DisplayName
 	}
 	return ""
 }
@@ -238,7 +243,7 @@ func (x *DeploymentManifest) GetData() *structpb.Struct {
 	return nil
 }
 
-func (x *DeploymentManifest) GetOrganizations() []string {
+func (x *DeploymentManifest) GetOrganizations() *structpb.ListValue {
 	if x != nil {
 		return x.Organizations
 	}
@@ -260,7 +265,8 @@ type DevicePatch struct {
 	Id          *string `protobuf:"bytes,7,opt,name=id,proto3,oneof" json:"id,omitempty"`
 	Provisioned *bool   `protobuf:"varint,8,opt,name=provisioned,proto3,oneof" json:"provisioned,omitempty"`
 	// Merge patch of the tags: null removes one.
-	Tags               *structpb.Struct    `protobuf:"bytes,9,opt,name=tags,proto3" json:"tags,omitempty"`
+	Tags *structpb.Struct `protobuf:"bytes,9,opt,name=tags,proto3" json:"tags,omitempty"`
+	// Given: must be the device's type, which PUT alone changes.
 	Type               []string            `protobuf:"bytes,10,rep,name=type,proto3" json:"type,omitempty"`
 	DeploymentManifest *DeploymentManifest `protobuf:"bytes,11,opt,name=deployment_manifest,json=deploymentManifest,proto3,oneof" json:"deployment_manifest,omitempty"`
 	unknownFields      protoimpl.UnknownFields
@@ -1095,13 +1101,16 @@ const file_fleetlog_api_v1_devices_proto_rawDesc = "" +
 	"\t_templateB\n" +
 	"\n" +
 	"\b_enabledB\x16\n" +
-	"\x14_deployment_manifest\"\xae\x01\n" +
-	"\x12DeploymentManifest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04etag\x18\x02 \x01(\tR\x04etag\x12!\n" +
-	"\fdisplay_name\x18\x03 \x01(\tR\vdisplayName\x12+\n" +
-	"\x04data\x18\x04 \x01(\v2\x17.google.protobuf.StructR\x04data\x12$\n" +
-	"\rorganizations\x18\x05 \x03(\tR\rorganizations\"\x9f\x04\n" +
+	"\x14_deployment_manifest\"\xfa\x01\n" +
+	"\x12DeploymentManifest\x12\x13\n" +
+	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x17\n" +
+	"\x04etag\x18\x02 \x01(\tH\x01R\x04etag\x88\x01\x01\x12&\n" +
+	"\fdisplay_name\x18\x03 \x01(\tH\x02R\vdisplayName\x88\x01\x01\x12+\n" +
+	"\x04data\x18\x04 \x01(\v2\x17.google.protobuf.StructR\x04data\x12@\n" +
+	"\rorganizations\x18\x05 \x01(\v2\x1a.google.protobuf.ListValueR\rorganizationsB\x05\n" +
+	"\x03_idB\a\n" +
+	"\x05_etagB\x0f\n" +
+	"\r_display_name\"\x9f\x04\n" +
 	"\vDevicePatch\x12\x17\n" +
 	"\x04etag\x18\x01 \x01(\tH\x00R\x04etag\x88\x01\x01\x12&\n" +
 	"\fdisplay_name\x18\x02 \x01(\tH\x01R\vdisplayName\x88\x01\x01\x12\x1f\n" +
@@ -1217,54 +1226,56 @@ var file_fleetlog_api_v1_devices_proto_goTypes = []any{
 	(*UpdateDeviceAttestationRequest)(nil), // 14: fleetlog.api.v1.UpdateDeviceAttestationRequest
 	(*DeleteDeviceAttestationRequest)(nil), // 15: fleetlog.api.v1.DeleteDeviceAttestationRequest
 	(*structpb.Struct)(nil),                // 16: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil),          // 17: google.protobuf.Timestamp
-	(*SymmetricKey)(nil),                   // 18: fleetlog.api.v1.SymmetricKey
-	(*X509)(nil),                           // 19: fleetlog.api.v1.X509
-	(*Attestation)(nil),                    // 20: fleetlog.api.v1.Attestation
-	(*emptypb.Empty)(nil),                  // 21: google.protobuf.Empty
+	(*structpb.ListValue)(nil),             // 17: google.protobuf.ListValue
+	(*timestamppb.Timestamp)(nil),          // 18: google.protobuf.Timestamp
+	(*SymmetricKey)(nil),                   // 19: fleetlog.api.v1.SymmetricKey
+	(*X509)(nil),                           // 20: fleetlog.api.v1.X509
+	(*Attestation)(nil),                    // 21: fleetlog.api.v1.Attestation
+	(*emptypb.Empty)(nil),                  // 22: google.protobuf.Empty
 }
 var file_fleetlog_api_v1_devices_proto_depIdxs = []int32{
 	1,  // 0: fleetlog.api.v1.Device.deployment_manifest:type_name -> fleetlog.api.v1.DeploymentManifest
 	16, // 1: fleetlog.api.v1.Device.tags:type_name -> google.protobuf.Struct
 	16, // 2: fleetlog.api.v1.DeploymentManifest.data:type_name -> google.protobuf.Struct
-	16, // 3: fleetlog.api.v1.DevicePatch.tags:type_name -> google.protobuf.Struct
-	1,  // 4: fleetlog.api.v1.DevicePatch.deployment_manifest:type_name -> fleetlog.api.v1.DeploymentManifest
-	17, // 5: fleetlog.api.v1.ListDevicesRequest.at:type_name -> google.protobuf.Timestamp
-	0,  // 6: fleetlog.api.v1.ListDevicesResponse.value:type_name -> fleetlog.api.v1.Device
-	17, // 7: fleetlog.api.v1.GetDeviceRequest.at:type_name -> google.protobuf.Timestamp
-	0,  // 8: fleetlog.api.v1.PutDeviceRequest.device:type_name -> fleetlog.api.v1.Device
-	2,  // 9: fleetlog.api.v1.UpdateDeviceRequest.device:type_name -> fleetlog.api.v1.DevicePatch
-	18, // 10: fleetlog.api.v1.DeviceCredentials.symmetric_key:type_name -> fleetlog.api.v1.SymmetricKey
-	19, // 11: fleetlog.api.v1.DeviceCredentials.x509:type_name -> fleetlog.api.v1.X509
-	20, // 12: fleetlog.api.v1.PutDeviceAttestationRequest.attestation:type_name -> fleetlog.api.v1.Attestation
-	20, // 13: fleetlog.api.v1.UpdateDeviceAttestationRequest.attestation:type_name -> fleetlog.api.v1.Attestation
-	3,  // 14: fleetlog.api.v1.DeviceService.ListDevices:input_type -> fleetlog.api.v1.ListDevicesRequest
-	5,  // 15: fleetlog.api.v1.DeviceService.GetDevice:input_type -> fleetlog.api.v1.GetDeviceRequest
-	6,  // 16: fleetlog.api.v1.DeviceService.PutDevice:input_type -> fleetlog.api.v1.PutDeviceRequest
-	7,  // 17: fleetlog.api.v1.DeviceService.UpdateDevice:input_type -> fleetlog.api.v1.UpdateDeviceRequest
-	8,  // 18: fleetlog.api.v1.DeviceService.DeleteDevice:input_type -> fleetlog.api.v1.DeleteDeviceRequest
-	9,  // 19: fleetlog.api.v1.DeviceService.GetDeviceCredentials:input_type -> fleetlog.api.v1.GetDeviceCredentialsRequest
-	11, // 20: fleetlog.api.v1.DeviceService.ApproveDevice:input_type -> fleetlog.api.v1.ApproveDeviceRequest
-	12, // 21: fleetlog.api.v1.DeviceService.GetDeviceAttestation:input_type -> fleetlog.api.v1.GetDeviceAttestationRequest
-	13, // 22: fleetlog.api.v1.DeviceService.PutDeviceAttestation:input_type -> fleetlog.api.v1.PutDeviceAttestationRequest
-	14, // 23: fleetlog.api.v1.DeviceService.UpdateDeviceAttestation:input_type -> fleetlog.api.v1.UpdateDeviceAttestationRequest
-	15, // 24: fleetlog.api.v1.DeviceService.DeleteDeviceAttestation:input_type -> fleetlog.api.v1.DeleteDeviceAttestationRequest
-	4,  // 25: fleetlog.api.v1.DeviceService.ListDevices:output_type -> fleetlog.api.v1.ListDevicesResponse
-	0,  // 26: fleetlog.api.v1.DeviceService.GetDevice:output_type -> fleetlog.api.v1.Device
-	0,  // 27: fleetlog.api.v1.DeviceService.PutDevice:output_type -> fleetlog.api.v1.Device
-	0,  // 28: fleetlog.api.v1.DeviceService.UpdateDevice:output_type -> fleetlog.api.v1.Device
-	21, // 29: fleetlog.api.v1.DeviceService.DeleteDevice:output_type -> google.protobuf.Empty
-	10, // 30: fleetlog.api.v1.DeviceService.GetDeviceCredentials:output_type -> fleetlog.api.v1.DeviceCredentials
-	0,  // 31: fleetlog.api.v1.DeviceService.ApproveDevice:output_type -> fleetlog.api.v1.Device
-	20, // 32: fleetlog.api.v1.DeviceService.GetDeviceAttestation:output_type -> fleetlog.api.v1.Attestation
-	20, // 33: fleetlog.api.v1.DeviceService.PutDeviceAttestation:output_type -> fleetlog.api.v1.Attestation
-	20, // 34: fleetlog.api.v1.DeviceService.UpdateDeviceAttestation:output_type -> fleetlog.api.v1.Attestation
-	21, // 35: fleetlog.api.v1.DeviceService.DeleteDeviceAttestation:output_type -> google.protobuf.Empty
-	25, // [25:36] is the sub-list for method output_type
-	14, // [14:25] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	17, // 3: fleetlog.api.v1.DeploymentManifest.organizations:type_name -> google.protobuf.ListValue
+	16, // 4: fleetlog.api.v1.DevicePatch.tags:type_name -> google.protobuf.Struct
+	1,  // 5: fleetlog.api.v1.DevicePatch.deployment_manifest:type_name -> fleetlog.api.v1.DeploymentManifest
+	18, // 6: fleetlog.api.v1.ListDevicesRequest.at:type_name -> google.protobuf.Timestamp
+	0,  // 7: fleetlog.api.v1.ListDevicesResponse.value:type_name -> fleetlog.api.v1.Device
+	18, // 8: fleetlog.api.v1.GetDeviceRequest.at:type_name -> google.protobuf.Timestamp
+	0,  // 9: fleetlog.api.v1.PutDeviceRequest.device:type_name -> fleetlog.api.v1.Device
+	2,  // 10: fleetlog.api.v1.UpdateDeviceRequest.device:type_name -> fleetlog.api.v1.DevicePatch
+	19, // 11: fleetlog.api.v1.DeviceCredentials.symmetric_key:type_name -> fleetlog.api.v1.SymmetricKey
+	20, // 12: fleetlog.api.v1.DeviceCredentials.x509:type_name -> fleetlog.api.v1.X509
+	21, // 13: fleetlog.api.v1.PutDeviceAttestationRequest.attestation:type_name -> fleetlog.api.v1.Attestation
+	21, // 14: fleetlog.api.v1.UpdateDeviceAttestationRequest.attestation:type_name -> fleetlog.api.v1.Attestation
+	3,  // 15: fleetlog.api.v1.DeviceService.ListDevices:input_type -> fleetlog.api.v1.ListDevicesRequest
+	5,  // 16: fleetlog.api.v1.DeviceService.GetDevice:input_type -> fleetlog.api.v1.GetDeviceRequest
+	6,  // 17: fleetlog.api.v1.DeviceService.PutDevice:input_type -> fleetlog.api.v1.PutDeviceRequest
+	7,  // 18: fleetlog.api.v1.DeviceService.UpdateDevice:input_type -> fleetlog.api.v1.UpdateDeviceRequest
+	8,  // 19: fleetlog.api.v1.DeviceService.DeleteDevice:input_type -> fleetlog.api.v1.DeleteDeviceRequest
+	9,  // 20: fleetlog.api.v1.DeviceService.GetDeviceCredentials:input_type -> fleetlog.api.v1.GetDeviceCredentialsRequest
+	11, // 21: fleetlog.api.v1.DeviceService.ApproveDevice:input_type -> fleetlog.api.v1.ApproveDeviceRequest
+	12, // 22: fleetlog.api.v1.DeviceService.GetDeviceAttestation:input_type -> fleetlog.api.v1.GetDeviceAttestationRequest
+	13, // 23: fleetlog.api.v1.DeviceService.PutDeviceAttestation:input_type -> fleetlog.api.v1.PutDeviceAttestationRequest
+	14, // 24: fleetlog.api.v1.DeviceService.UpdateDeviceAttestation:input_type -> fleetlog.api.v1.UpdateDeviceAttestationRequest
+	15, // 25: fleetlog.api.v1.DeviceService.DeleteDeviceAttestation:input_type -> fleetlog.api.v1.DeleteDeviceAttestationRequest
+	4,  // 26: fleetlog.api.v1.DeviceService.ListDevices:output_type -> fleetlog.api.v1.ListDevicesResponse
+	0,  // 27: fleetlog.api.v1.DeviceService.GetDevice:output_type -> fleetlog.api.v1.Device
+	0,  // 28: fleetlog.api.v1.DeviceService.PutDevice:output_type -> fleetlog.api.v1.Device
+	0,  // 29: fleetlog.api.v1.DeviceService.UpdateDevice:output_type -> fleetlog.api.v1.Device
+	22, // 30: fleetlog.api.v1.DeviceService.DeleteDevice:output_type -> google.protobuf.Empty
+	10, // 31: fleetlog.api.v1.DeviceService.GetDeviceCredentials:output_type -> fleetlog.api.v1.DeviceCredentials
+	0,  // 32: fleetlog.api.v1.DeviceService.ApproveDevice:output_type -> fleetlog.api.v1.Device
+	21, // 33: fleetlog.api.v1.DeviceService.GetDeviceAttestation:output_type -> fleetlog.api.v1.Attestation
+	21, // 34: fleetlog.api.v1.DeviceService.PutDeviceAttestation:output_type -> fleetlog.api.v1.Attestation
+	21, // 35: fleetlog.api.v1.DeviceService.UpdateDeviceAttestation:output_type -> fleetlog.api.v1.Attestation
+	22, // 36: fleetlog.api.v1.DeviceService.DeleteDeviceAttestation:output_type -> google.protobuf.Empty
+	26, // [26:37] is the sub-list for method output_type
+	15, // [15:26] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_api_v1_devices_proto_init() }
@@ -1274,6 +1285,7 @@ func file_fleetlog_api_v1_devices_proto_init() {
 	}
 	file_fleetlog_api_v1_attestation_proto_init()
 	file_fleetlog_api_v1_devices_proto_msgTypes[0].OneofWrappers = []any{}
+	file_fleetlog_api_v1_devices_proto_msgTypes[1].OneofWrappers = []any{}
 	file_fleetlog_api_v1_devices_proto_msgTypes[2].OneofWrappers = []any{}
 	file_fleetlog_api_v1_devices_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}

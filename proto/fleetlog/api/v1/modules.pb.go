@@ -25,8 +25,10 @@ const (
 
 // ListModulesRequest names a device.
 type ListModulesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DeviceId      string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	// Also the modules of the IoT Edge runtime, `$edgeAgent` and `$edgeHub`.
+	System        bool `protobuf:"varint,2,opt,name=system,proto3" json:"system,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -66,6 +68,13 @@ func (x *ListModulesRequest) GetDeviceId() string {
 		return x.DeviceId
 	}
 	return ""
+}
+
+func (x *ListModulesRequest) GetSystem() bool {
+	if x != nil {
+		return x.System
+	}
+	return false
 }
 
 // ListModulesResponse is all modules of a device.
@@ -113,6 +122,230 @@ func (x *ListModulesResponse) GetValue() []*DeviceModule {
 	return nil
 }
 
+// ListComponentsRequest names a device or a module of one.
+type ListComponentsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId      string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	Module        string                 `protobuf:"bytes,2,opt,name=module,proto3" json:"module,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListComponentsRequest) Reset() {
+	*x = ListComponentsRequest{}
+	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListComponentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListComponentsRequest) ProtoMessage() {}
+
+func (x *ListComponentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListComponentsRequest.ProtoReflect.Descriptor instead.
+func (*ListComponentsRequest) Descriptor() ([]byte, []int) {
+	return file_fleetlog_api_v1_modules_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ListComponentsRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *ListComponentsRequest) GetModule() string {
+	if x != nil {
+		return x.Module
+	}
+	return ""
+}
+
+// ListComponentsResponse is all components of a device or module.
+type ListComponentsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Value         []*DeviceComponent     `protobuf:"bytes,1,rep,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListComponentsResponse) Reset() {
+	*x = ListComponentsResponse{}
+	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListComponentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListComponentsResponse) ProtoMessage() {}
+
+func (x *ListComponentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListComponentsResponse.ProtoReflect.Descriptor instead.
+func (*ListComponentsResponse) Descriptor() ([]byte, []int) {
+	return file_fleetlog_api_v1_modules_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ListComponentsResponse) GetValue() []*DeviceComponent {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+// DeviceComponent is a part of a device or module with telemetry, properties and
+// commands of its own.
+type DeviceComponent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `Component`.
+	Type string `protobuf:"bytes,1,opt,name=type,json=@type,proto3" json:"type,omitempty"`
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Not there for a component that the template does not have, as is the schema.
+	DisplayName *string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3,oneof" json:"display_name,omitempty"`
+	// Id of the interface it implements.
+	Schema        *string `protobuf:"bytes,4,opt,name=schema,proto3,oneof" json:"schema,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceComponent) Reset() {
+	*x = DeviceComponent{}
+	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceComponent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceComponent) ProtoMessage() {}
+
+func (x *DeviceComponent) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceComponent.ProtoReflect.Descriptor instead.
+func (*DeviceComponent) Descriptor() ([]byte, []int) {
+	return file_fleetlog_api_v1_modules_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DeviceComponent) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *DeviceComponent) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DeviceComponent) GetDisplayName() string {
+	if x != nil && x.DisplayName != nil {
+		return *x.DisplayName
+	}
+	return ""
+}
+
+func (x *DeviceComponent) GetSchema() string {
+	if x != nil && x.Schema != nil {
+		return *x.Schema
+	}
+	return ""
+}
+
+// ApplyDeploymentManifestRequest carries a manifest for a device.
+type ApplyDeploymentManifestRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeviceId      string                 `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	Manifest      *DeploymentManifest    `protobuf:"bytes,2,opt,name=manifest,proto3" json:"manifest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyDeploymentManifestRequest) Reset() {
+	*x = ApplyDeploymentManifestRequest{}
+	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyDeploymentManifestRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyDeploymentManifestRequest) ProtoMessage() {}
+
+func (x *ApplyDeploymentManifestRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyDeploymentManifestRequest.ProtoReflect.Descriptor instead.
+func (*ApplyDeploymentManifestRequest) Descriptor() ([]byte, []int) {
+	return file_fleetlog_api_v1_modules_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ApplyDeploymentManifestRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *ApplyDeploymentManifestRequest) GetManifest() *DeploymentManifest {
+	if x != nil {
+		return x.Manifest
+	}
+	return nil
+}
+
 // PutModuleRequest names a module of a device.
 type PutModuleRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -124,7 +357,7 @@ type PutModuleRequest struct {
 
 func (x *PutModuleRequest) Reset() {
 	*x = PutModuleRequest{}
-	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[2]
+	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -136,7 +369,7 @@ func (x *PutModuleRequest) String() string {
 func (*PutModuleRequest) ProtoMessage() {}
 
 func (x *PutModuleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[2]
+	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -149,7 +382,7 @@ func (x *PutModuleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutModuleRequest.ProtoReflect.Descriptor instead.
 func (*PutModuleRequest) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_modules_proto_rawDescGZIP(), []int{2}
+	return file_fleetlog_api_v1_modules_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PutModuleRequest) GetDeviceId() string {
@@ -177,7 +410,7 @@ type DeleteModuleRequest struct {
 
 func (x *DeleteModuleRequest) Reset() {
 	*x = DeleteModuleRequest{}
-	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[3]
+	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -189,7 +422,7 @@ func (x *DeleteModuleRequest) String() string {
 func (*DeleteModuleRequest) ProtoMessage() {}
 
 func (x *DeleteModuleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[3]
+	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -202,7 +435,7 @@ func (x *DeleteModuleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteModuleRequest.ProtoReflect.Descriptor instead.
 func (*DeleteModuleRequest) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_modules_proto_rawDescGZIP(), []int{3}
+	return file_fleetlog_api_v1_modules_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DeleteModuleRequest) GetDeviceId() string {
@@ -230,7 +463,7 @@ type GetModuleCredentialsRequest struct {
 
 func (x *GetModuleCredentialsRequest) Reset() {
 	*x = GetModuleCredentialsRequest{}
-	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[4]
+	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -242,7 +475,7 @@ func (x *GetModuleCredentialsRequest) String() string {
 func (*GetModuleCredentialsRequest) ProtoMessage() {}
 
 func (x *GetModuleCredentialsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[4]
+	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -255,7 +488,7 @@ func (x *GetModuleCredentialsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetModuleCredentialsRequest.ProtoReflect.Descriptor instead.
 func (*GetModuleCredentialsRequest) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_modules_proto_rawDescGZIP(), []int{4}
+	return file_fleetlog_api_v1_modules_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetModuleCredentialsRequest) GetDeviceId() string {
@@ -272,21 +505,25 @@ func (x *GetModuleCredentialsRequest) GetModule() string {
 	return ""
 }
 
-// DeviceModule is a module identity.
+// DeviceModule is a module of a device.
 type DeviceModule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Whether it is connected now.
 	Connected bool `protobuf:"varint,2,opt,name=connected,proto3" json:"connected,omitempty"`
 	// Model it announced.
-	ModelId       string `protobuf:"bytes,3,opt,name=model_id,json=modelId,proto3" json:"model_id,omitempty"`
+	ModelId string `protobuf:"bytes,3,opt,name=model_id,json=modelId,proto3" json:"model_id,omitempty"`
+	// `Relationship` and `EdgeModule`, as IoT Central has it.
+	Type []string `protobuf:"bytes,4,rep,name=type,json=@type,proto3" json:"type,omitempty"`
+	// Not there for a module that the template does not have.
+	DisplayName   *string `protobuf:"bytes,5,opt,name=display_name,json=displayName,proto3,oneof" json:"display_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeviceModule) Reset() {
 	*x = DeviceModule{}
-	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[5]
+	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -298,7 +535,7 @@ func (x *DeviceModule) String() string {
 func (*DeviceModule) ProtoMessage() {}
 
 func (x *DeviceModule) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[5]
+	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -311,7 +548,7 @@ func (x *DeviceModule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceModule.ProtoReflect.Descriptor instead.
 func (*DeviceModule) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_modules_proto_rawDescGZIP(), []int{5}
+	return file_fleetlog_api_v1_modules_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DeviceModule) GetName() string {
@@ -335,6 +572,20 @@ func (x *DeviceModule) GetModelId() string {
 	return ""
 }
 
+func (x *DeviceModule) GetType() []string {
+	if x != nil {
+		return x.Type
+	}
+	return nil
+}
+
+func (x *DeviceModule) GetDisplayName() string {
+	if x != nil && x.DisplayName != nil {
+		return *x.DisplayName
+	}
+	return ""
+}
+
 // ModuleCredentials is what a module authenticates with: user name
 // `{host}/{deviceId}/{module}/?api-version=2021-04-12`, client id
 // `{deviceId}/{module}`, token for `{host}/devices/{deviceId}/modules/{module}`.
@@ -348,7 +599,7 @@ type ModuleCredentials struct {
 
 func (x *ModuleCredentials) Reset() {
 	*x = ModuleCredentials{}
-	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[6]
+	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -360,7 +611,7 @@ func (x *ModuleCredentials) String() string {
 func (*ModuleCredentials) ProtoMessage() {}
 
 func (x *ModuleCredentials) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[6]
+	mi := &file_fleetlog_api_v1_modules_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -373,7 +624,7 @@ func (x *ModuleCredentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModuleCredentials.ProtoReflect.Descriptor instead.
 func (*ModuleCredentials) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_modules_proto_rawDescGZIP(), []int{6}
+	return file_fleetlog_api_v1_modules_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ModuleCredentials) GetPrimaryKey() string {
@@ -394,11 +645,27 @@ var File_fleetlog_api_v1_modules_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_modules_proto_rawDesc = "" +
 	"\n" +
-	"\x1dfleetlog/api/v1/modules.proto\x12\x0ffleetlog.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\"1\n" +
+	"\x1dfleetlog/api/v1/modules.proto\x12\x0ffleetlog.api.v1\x1a\x1dfleetlog/api/v1/devices.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\"I\n" +
 	"\x12ListModulesRequest\x12\x1b\n" +
-	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\"J\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12\x16\n" +
+	"\x06system\x18\x02 \x01(\bR\x06system\"J\n" +
 	"\x13ListModulesResponse\x123\n" +
-	"\x05value\x18\x01 \x03(\v2\x1d.fleetlog.api.v1.DeviceModuleR\x05value\"G\n" +
+	"\x05value\x18\x01 \x03(\v2\x1d.fleetlog.api.v1.DeviceModuleR\x05value\"L\n" +
+	"\x15ListComponentsRequest\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12\x16\n" +
+	"\x06module\x18\x02 \x01(\tR\x06module\"P\n" +
+	"\x16ListComponentsResponse\x126\n" +
+	"\x05value\x18\x01 \x03(\v2 .fleetlog.api.v1.DeviceComponentR\x05value\"\x9b\x01\n" +
+	"\x0fDeviceComponent\x12\x13\n" +
+	"\x04type\x18\x01 \x01(\tR\x05@type\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12&\n" +
+	"\fdisplay_name\x18\x03 \x01(\tH\x00R\vdisplayName\x88\x01\x01\x12\x1b\n" +
+	"\x06schema\x18\x04 \x01(\tH\x01R\x06schema\x88\x01\x01B\x0f\n" +
+	"\r_display_nameB\t\n" +
+	"\a_schema\"~\n" +
+	"\x1eApplyDeploymentManifestRequest\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12?\n" +
+	"\bmanifest\x18\x02 \x01(\v2#.fleetlog.api.v1.DeploymentManifestR\bmanifest\"G\n" +
 	"\x10PutModuleRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\tR\x06module\"J\n" +
@@ -407,17 +674,22 @@ const file_fleetlog_api_v1_modules_proto_rawDesc = "" +
 	"\x06module\x18\x02 \x01(\tR\x06module\"R\n" +
 	"\x1bGetModuleCredentialsRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12\x16\n" +
-	"\x06module\x18\x02 \x01(\tR\x06module\"[\n" +
+	"\x06module\x18\x02 \x01(\tR\x06module\"\xa9\x01\n" +
 	"\fDeviceModule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tconnected\x18\x02 \x01(\bR\tconnected\x12\x19\n" +
-	"\bmodel_id\x18\x03 \x01(\tR\amodelId\"Y\n" +
+	"\bmodel_id\x18\x03 \x01(\tR\amodelId\x12\x13\n" +
+	"\x04type\x18\x04 \x03(\tR\x05@type\x12&\n" +
+	"\fdisplay_name\x18\x05 \x01(\tH\x00R\vdisplayName\x88\x01\x01B\x0f\n" +
+	"\r_display_name\"Y\n" +
 	"\x11ModuleCredentials\x12\x1f\n" +
 	"\vprimary_key\x18\x01 \x01(\tR\n" +
 	"primaryKey\x12#\n" +
-	"\rsecondary_key\x18\x02 \x01(\tR\fsecondaryKey2\xc2\x04\n" +
+	"\rsecondary_key\x18\x02 \x01(\tR\fsecondaryKey2\xc1\a\n" +
 	"\rModuleService\x12\x82\x01\n" +
-	"\vListModules\x12#.fleetlog.api.v1.ListModulesRequest\x1a$.fleetlog.api.v1.ListModulesResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /api/devices/{device_id}/modules\x12\x80\x01\n" +
+	"\vListModules\x12#.fleetlog.api.v1.ListModulesRequest\x1a$.fleetlog.api.v1.ListModulesResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /api/devices/{device_id}/modules\x12\xc6\x01\n" +
+	"\x0eListComponents\x12&.fleetlog.api.v1.ListComponentsRequest\x1a'.fleetlog.api.v1.ListComponentsResponse\"c\x82\xd3\xe4\x93\x02]Z6\x124/api/devices/{device_id}/modules/{module}/components\x12#/api/devices/{device_id}/components\x12\xb3\x01\n" +
+	"\x17ApplyDeploymentManifest\x12/.fleetlog.api.v1.ApplyDeploymentManifestRequest\x1a#.fleetlog.api.v1.DeploymentManifest\"B\x82\xd3\xe4\x93\x02<:\bmanifest\"0/api/devices/{device_id}/applyDeploymentManifest\x12\x80\x01\n" +
 	"\tPutModule\x12!.fleetlog.api.v1.PutModuleRequest\x1a\x1d.fleetlog.api.v1.DeviceModule\"1\x82\xd3\xe4\x93\x02+\x1a)/api/devices/{device_id}/modules/{module}\x12\x7f\n" +
 	"\fDeleteModule\x12$.fleetlog.api.v1.DeleteModuleRequest\x1a\x16.google.protobuf.Empty\"1\x82\xd3\xe4\x93\x02+*)/api/devices/{device_id}/modules/{module}\x12\xa7\x01\n" +
 	"\x14GetModuleCredentials\x12,.fleetlog.api.v1.GetModuleCredentialsRequest\x1a\".fleetlog.api.v1.ModuleCredentials\"=\x82\xd3\xe4\x93\x027\x125/api/devices/{device_id}/modules/{module}/credentialsB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
@@ -434,32 +706,43 @@ func file_fleetlog_api_v1_modules_proto_rawDescGZIP() []byte {
 	return file_fleetlog_api_v1_modules_proto_rawDescData
 }
 
-var file_fleetlog_api_v1_modules_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_fleetlog_api_v1_modules_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_fleetlog_api_v1_modules_proto_goTypes = []any{
-	(*ListModulesRequest)(nil),          // 0: fleetlog.api.v1.ListModulesRequest
-	(*ListModulesResponse)(nil),         // 1: fleetlog.api.v1.ListModulesResponse
-	(*PutModuleRequest)(nil),            // 2: fleetlog.api.v1.PutModuleRequest
-	(*DeleteModuleRequest)(nil),         // 3: fleetlog.api.v1.DeleteModuleRequest
-	(*GetModuleCredentialsRequest)(nil), // 4: fleetlog.api.v1.GetModuleCredentialsRequest
-	(*DeviceModule)(nil),                // 5: fleetlog.api.v1.DeviceModule
-	(*ModuleCredentials)(nil),           // 6: fleetlog.api.v1.ModuleCredentials
-	(*emptypb.Empty)(nil),               // 7: google.protobuf.Empty
+	(*ListModulesRequest)(nil),             // 0: fleetlog.api.v1.ListModulesRequest
+	(*ListModulesResponse)(nil),            // 1: fleetlog.api.v1.ListModulesResponse
+	(*ListComponentsRequest)(nil),          // 2: fleetlog.api.v1.ListComponentsRequest
+	(*ListComponentsResponse)(nil),         // 3: fleetlog.api.v1.ListComponentsResponse
+	(*DeviceComponent)(nil),                // 4: fleetlog.api.v1.DeviceComponent
+	(*ApplyDeploymentManifestRequest)(nil), // 5: fleetlog.api.v1.ApplyDeploymentManifestRequest
+	(*PutModuleRequest)(nil),               // 6: fleetlog.api.v1.PutModuleRequest
+	(*DeleteModuleRequest)(nil),            // 7: fleetlog.api.v1.DeleteModuleRequest
+	(*GetModuleCredentialsRequest)(nil),    // 8: fleetlog.api.v1.GetModuleCredentialsRequest
+	(*DeviceModule)(nil),                   // 9: fleetlog.api.v1.DeviceModule
+	(*ModuleCredentials)(nil),              // 10: fleetlog.api.v1.ModuleCredentials
+	(*DeploymentManifest)(nil),             // 11: fleetlog.api.v1.DeploymentManifest
+	(*emptypb.Empty)(nil),                  // 12: google.protobuf.Empty
 }
 var file_fleetlog_api_v1_modules_proto_depIdxs = []int32{
-	5, // 0: fleetlog.api.v1.ListModulesResponse.value:type_name -> fleetlog.api.v1.DeviceModule
-	0, // 1: fleetlog.api.v1.ModuleService.ListModules:input_type -> fleetlog.api.v1.ListModulesRequest
-	2, // 2: fleetlog.api.v1.ModuleService.PutModule:input_type -> fleetlog.api.v1.PutModuleRequest
-	3, // 3: fleetlog.api.v1.ModuleService.DeleteModule:input_type -> fleetlog.api.v1.DeleteModuleRequest
-	4, // 4: fleetlog.api.v1.ModuleService.GetModuleCredentials:input_type -> fleetlog.api.v1.GetModuleCredentialsRequest
-	1, // 5: fleetlog.api.v1.ModuleService.ListModules:output_type -> fleetlog.api.v1.ListModulesResponse
-	5, // 6: fleetlog.api.v1.ModuleService.PutModule:output_type -> fleetlog.api.v1.DeviceModule
-	7, // 7: fleetlog.api.v1.ModuleService.DeleteModule:output_type -> google.protobuf.Empty
-	6, // 8: fleetlog.api.v1.ModuleService.GetModuleCredentials:output_type -> fleetlog.api.v1.ModuleCredentials
-	5, // [5:9] is the sub-list for method output_type
-	1, // [1:5] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	9,  // 0: fleetlog.api.v1.ListModulesResponse.value:type_name -> fleetlog.api.v1.DeviceModule
+	4,  // 1: fleetlog.api.v1.ListComponentsResponse.value:type_name -> fleetlog.api.v1.DeviceComponent
+	11, // 2: fleetlog.api.v1.ApplyDeploymentManifestRequest.manifest:type_name -> fleetlog.api.v1.DeploymentManifest
+	0,  // 3: fleetlog.api.v1.ModuleService.ListModules:input_type -> fleetlog.api.v1.ListModulesRequest
+	2,  // 4: fleetlog.api.v1.ModuleService.ListComponents:input_type -> fleetlog.api.v1.ListComponentsRequest
+	5,  // 5: fleetlog.api.v1.ModuleService.ApplyDeploymentManifest:input_type -> fleetlog.api.v1.ApplyDeploymentManifestRequest
+	6,  // 6: fleetlog.api.v1.ModuleService.PutModule:input_type -> fleetlog.api.v1.PutModuleRequest
+	7,  // 7: fleetlog.api.v1.ModuleService.DeleteModule:input_type -> fleetlog.api.v1.DeleteModuleRequest
+	8,  // 8: fleetlog.api.v1.ModuleService.GetModuleCredentials:input_type -> fleetlog.api.v1.GetModuleCredentialsRequest
+	1,  // 9: fleetlog.api.v1.ModuleService.ListModules:output_type -> fleetlog.api.v1.ListModulesResponse
+	3,  // 10: fleetlog.api.v1.ModuleService.ListComponents:output_type -> fleetlog.api.v1.ListComponentsResponse
+	11, // 11: fleetlog.api.v1.ModuleService.ApplyDeploymentManifest:output_type -> fleetlog.api.v1.DeploymentManifest
+	9,  // 12: fleetlog.api.v1.ModuleService.PutModule:output_type -> fleetlog.api.v1.DeviceModule
+	12, // 13: fleetlog.api.v1.ModuleService.DeleteModule:output_type -> google.protobuf.Empty
+	10, // 14: fleetlog.api.v1.ModuleService.GetModuleCredentials:output_type -> fleetlog.api.v1.ModuleCredentials
+	9,  // [9:15] is the sub-list for method output_type
+	3,  // [3:9] is the sub-list for method input_type
+	3,  // [3:3] is the sub-list for extension type_name
+	3,  // [3:3] is the sub-list for extension extendee
+	0,  // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_api_v1_modules_proto_init() }
@@ -467,13 +750,16 @@ func file_fleetlog_api_v1_modules_proto_init() {
 	if File_fleetlog_api_v1_modules_proto != nil {
 		return
 	}
+	file_fleetlog_api_v1_devices_proto_init()
+	file_fleetlog_api_v1_modules_proto_msgTypes[4].OneofWrappers = []any{}
+	file_fleetlog_api_v1_modules_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_api_v1_modules_proto_rawDesc), len(file_fleetlog_api_v1_modules_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,21 +20,31 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ModuleService_ListModules_FullMethodName          = "/fleetlog.api.v1.ModuleService/ListModules"
-	ModuleService_PutModule_FullMethodName            = "/fleetlog.api.v1.ModuleService/PutModule"
-	ModuleService_DeleteModule_FullMethodName         = "/fleetlog.api.v1.ModuleService/DeleteModule"
-	ModuleService_GetModuleCredentials_FullMethodName = "/fleetlog.api.v1.ModuleService/GetModuleCredentials"
+	ModuleService_ListModules_FullMethodName             = "/fleetlog.api.v1.ModuleService/ListModules"
+	ModuleService_ListComponents_FullMethodName          = "/fleetlog.api.v1.ModuleService/ListComponents"
+	ModuleService_ApplyDeploymentManifest_FullMethodName = "/fleetlog.api.v1.ModuleService/ApplyDeploymentManifest"
+	ModuleService_PutModule_FullMethodName               = "/fleetlog.api.v1.ModuleService/PutModule"
+	ModuleService_DeleteModule_FullMethodName            = "/fleetlog.api.v1.ModuleService/DeleteModule"
+	ModuleService_GetModuleCredentials_FullMethodName    = "/fleetlog.api.v1.ModuleService/GetModuleCredentials"
 )
 
 // ModuleServiceClient is the client API for ModuleService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// ModuleService keeps a device's modules.
+// ModuleService keeps a device's modules and says what components the device and
+// its modules have.
 type ModuleServiceClient interface {
-	// ListModules lists the modules in order of their names; a device has at most
-	// 50, so there are no pages.
+	// ListModules lists the modules in order of their names: those the device has and
+	// those its template names. A device has at most 50, so there are no pages.
 	ListModules(ctx context.Context, in *ListModulesRequest, opts ...grpc.CallOption) (*ListModulesResponse, error)
+	// ListComponents lists the components in order of their names: those of the
+	// template and those that only the properties have. There are no pages.
+	ListComponents(ctx context.Context, in *ListComponentsRequest, opts ...grpc.CallOption) (*ListComponentsResponse, error)
+	// ApplyDeploymentManifest gives an IoT Edge device the modules of a manifest and
+	// sets the desired properties of each to those of the manifest; other modules stay
+	// as they are.
+	ApplyDeploymentManifest(ctx context.Context, in *ApplyDeploymentManifestRequest, opts ...grpc.CallOption) (*DeploymentManifest, error)
 	// PutModule creates a module identity, or answers with the one there is.
 	PutModule(ctx context.Context, in *PutModuleRequest, opts ...grpc.CallOption) (*DeviceModule, error)
 	// DeleteModule removes a module identity, its twin and its queue.
@@ -55,6 +65,26 @@ func (c *moduleServiceClient) ListModules(ctx context.Context, in *ListModulesRe
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListModulesResponse)
 	err := c.cc.Invoke(ctx, ModuleService_ListModules_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *moduleServiceClient) ListComponents(ctx context.Context, in *ListComponentsRequest, opts ...grpc.CallOption) (*ListComponentsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListComponentsResponse)
+	err := c.cc.Invoke(ctx, ModuleService_ListComponents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *moduleServiceClient) ApplyDeploymentManifest(ctx context.Context, in *ApplyDeploymentManifestRequest, opts ...grpc.CallOption) (*DeploymentManifest, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeploymentManifest)
+	err := c.cc.Invoke(ctx, ModuleService_ApplyDeploymentManifest_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -95,11 +125,19 @@ func (c *moduleServiceClient) GetModuleCredentials(ctx context.Context, in *GetM
 // All implementations must embed UnimplementedModuleServiceServer
 // for forward compatibility.
 //
-// ModuleService keeps a device's modules.
+// ModuleService keeps a device's modules and says what components the device and
+// its modules have.
 type ModuleServiceServer interface {
-	// ListModules lists the modules in order of their names; a device has at most
-	// 50, so there are no pages.
+	// ListModules lists the modules in order of their names: those the device has and
+	// those its template names. A device has at most 50, so there are no pages.
 	ListModules(context.Context, *ListModulesRequest) (*ListModulesResponse, error)
+	// ListComponents lists the components in order of their names: those of the
+	// template and those that only the properties have. There are no pages.
+	ListComponents(context.Context, *ListComponentsRequest) (*ListComponentsResponse, error)
+	// ApplyDeploymentManifest gives an IoT Edge device the modules of a manifest and
+	// sets the desired properties of each to those of the manifest; other modules stay
+	// as they are.
+	ApplyDeploymentManifest(context.Context, *ApplyDeploymentManifestRequest) (*DeploymentManifest, error)
 	// PutModule creates a module identity, or answers with the one there is.
 	PutModule(context.Context, *PutModuleRequest) (*DeviceModule, error)
 	// DeleteModule removes a module identity, its twin and its queue.
@@ -118,6 +156,12 @@ type UnimplementedModuleServiceServer struct{}
 
 func (UnimplementedModuleServiceServer) ListModules(context.Context, *ListModulesRequest) (*ListModulesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListModules not implemented")
+}
+func (UnimplementedModuleServiceServer) ListComponents(context.Context, *ListComponentsRequest) (*ListComponentsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListComponents not implemented")
+}
+func (UnimplementedModuleServiceServer) ApplyDeploymentManifest(context.Context, *ApplyDeploymentManifestRequest) (*DeploymentManifest, error) {
+	return nil, status.Error(codes.Unimplemented, "method ApplyDeploymentManifest not implemented")
 }
 func (UnimplementedModuleServiceServer) PutModule(context.Context, *PutModuleRequest) (*DeviceModule, error) {
 	return nil, status.Error(codes.Unimplemented, "method PutModule not implemented")
@@ -163,6 +207,42 @@ func _ModuleService_ListModules_Handler(srv interface{}, ctx context.Context, de
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ModuleServiceServer).ListModules(ctx, req.(*ListModulesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ModuleService_ListComponents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListComponentsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ModuleServiceServer).ListComponents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ModuleService_ListComponents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ModuleServiceServer).ListComponents(ctx, req.(*ListComponentsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ModuleService_ApplyDeploymentManifest_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ApplyDeploymentManifestRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ModuleServiceServer).ApplyDeploymentManifest(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ModuleService_ApplyDeploymentManifest_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ModuleServiceServer).ApplyDeploymentManifest(ctx, req.(*ApplyDeploymentManifestRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -231,6 +311,14 @@ var ModuleService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListModules",
 			Handler:    _ModuleService_ListModules_Handler,
+		},
+		{
+			MethodName: "ListComponents",
+			Handler:    _ModuleService_ListComponents_Handler,
+		},
+		{
+			MethodName: "ApplyDeploymentManifest",
+			Handler:    _ModuleService_ApplyDeploymentManifest_Handler,
 		},
 		{
 			MethodName: "PutModule",

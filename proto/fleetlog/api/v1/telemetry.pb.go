@@ -99,7 +99,9 @@ type GetLatestTelemetryRequest struct {
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// Component of the device that sent it; what the device sent as itself when
 	// not given.
-	Component     string `protobuf:"bytes,3,opt,name=component,proto3" json:"component,omitempty"`
+	Component string `protobuf:"bytes,3,opt,name=component,proto3" json:"component,omitempty"`
+	// Module of the device that sent it; the device itself when not given.
+	Module        string `protobuf:"bytes,4,opt,name=module,proto3" json:"module,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -151,6 +153,13 @@ func (x *GetLatestTelemetryRequest) GetName() string {
 func (x *GetLatestTelemetryRequest) GetComponent() string {
 	if x != nil {
 		return x.Component
+	}
+	return ""
+}
+
+func (x *GetLatestTelemetryRequest) GetModule() string {
+	if x != nil {
+		return x.Module
 	}
 	return ""
 }
@@ -229,7 +238,9 @@ type ListTelemetryRequest struct {
 	PageToken string `protobuf:"bytes,8,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Component of the device that sent it; what the device sent as itself when
 	// not given.
-	Component     string `protobuf:"bytes,9,opt,name=component,proto3" json:"component,omitempty"`
+	Component string `protobuf:"bytes,9,opt,name=component,proto3" json:"component,omitempty"`
+	// Module of the device that sent it; the device itself when not given.
+	Module        string `protobuf:"bytes,10,opt,name=module,proto3" json:"module,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -323,6 +334,13 @@ func (x *ListTelemetryRequest) GetPageToken() string {
 func (x *ListTelemetryRequest) GetComponent() string {
 	if x != nil {
 		return x.Component
+	}
+	return ""
+}
+
+func (x *ListTelemetryRequest) GetModule() string {
+	if x != nil {
+		return x.Module
 	}
 	return ""
 }
@@ -449,14 +467,15 @@ var File_fleetlog_api_v1_telemetry_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_telemetry_proto_rawDesc = "" +
 	"\n" +
-	"\x1ffleetlog/api/v1/telemetry.proto\x12\x0ffleetlog.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"j\n" +
+	"\x1ffleetlog/api/v1/telemetry.proto\x12\x0ffleetlog.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x01\n" +
 	"\x19GetLatestTelemetryRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
-	"\tcomponent\x18\x03 \x01(\tR\tcomponent\"x\n" +
+	"\tcomponent\x18\x03 \x01(\tR\tcomponent\x12\x16\n" +
+	"\x06module\x18\x04 \x01(\tR\x06module\"x\n" +
 	"\x0eTelemetryValue\x128\n" +
 	"\ttimestamp\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x12,\n" +
-	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value\"\xdc\x02\n" +
+	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value\"\xf4\x02\n" +
 	"\x14ListTelemetryRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12\x14\n" +
 	"\x05names\x18\x02 \x03(\tR\x05names\x12.\n" +
@@ -469,7 +488,9 @@ const file_fleetlog_api_v1_telemetry_proto_rawDesc = "" +
 	"\vmaxpagesize\x18\a \x01(\x05R\vmaxpagesize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\b \x01(\tR\tpageToken\x12\x1c\n" +
-	"\tcomponent\x18\t \x01(\tR\tcomponent\"\xbd\x01\n" +
+	"\tcomponent\x18\t \x01(\tR\tcomponent\x12\x16\n" +
+	"\x06module\x18\n" +
+	" \x01(\tR\x06module\"\xbd\x01\n" +
 	"\x15ListTelemetryResponse\x123\n" +
 	"\x05value\x18\x01 \x03(\v2\x1d.fleetlog.api.v1.TelemetryRowR\x05value\x12 \n" +
 	"\tnext_link\x18\x02 \x01(\tH\x00R\bnextLink\x88\x01\x01\x12+\n" +
@@ -488,10 +509,10 @@ const file_fleetlog_api_v1_telemetry_proto_rawDesc = "" +
 	"\rAGGREGATE_SUM\x10\x04\x12\x13\n" +
 	"\x0fAGGREGATE_COUNT\x10\x05\x12\x13\n" +
 	"\x0fAGGREGATE_FIRST\x10\x06\x12\x12\n" +
-	"\x0eAGGREGATE_LAST\x10\a2\xb7\x03\n" +
-	"\x10TelemetryService\x12\xd8\x01\n" +
-	"\x12GetLatestTelemetry\x12*.fleetlog.api.v1.GetLatestTelemetryRequest\x1a\x1f.fleetlog.api.v1.TelemetryValue\"u\x82\xd3\xe4\x93\x02oZB\x12@/api/devices/{device_id}/components/{component}/telemetry/{name}\x12)/api/devices/{device_id}/telemetry/{name}\x12\xc7\x01\n" +
-	"\rListTelemetry\x12%.fleetlog.api.v1.ListTelemetryRequest\x1a&.fleetlog.api.v1.ListTelemetryResponse\"g\x82\xd3\xe4\x93\x02aZ;\x129/api/devices/{device_id}/components/{component}/telemetry\x12\"/api/devices/{device_id}/telemetryB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
+	"\x0eAGGREGATE_LAST\x10\a2\xd3\x05\n" +
+	"\x10TelemetryService\x12\xed\x02\n" +
+	"\x12GetLatestTelemetry\x12*.fleetlog.api.v1.GetLatestTelemetryRequest\x1a\x1f.fleetlog.api.v1.TelemetryValue\"\x89\x02\x82\xd3\xe4\x93\x02\x82\x02ZB\x12@/api/devices/{device_id}/components/{component}/telemetry/{name}Z<\x12:/api/devices/{device_id}/modules/{module}/telemetry/{name}ZS\x12Q/api/devices/{device_id}/modules/{module}/components/{component}/telemetry/{name}\x12)/api/devices/{device_id}/telemetry/{name}\x12\xce\x02\n" +
+	"\rListTelemetry\x12%.fleetlog.api.v1.ListTelemetryRequest\x1a&.fleetlog.api.v1.ListTelemetryResponse\"\xed\x01\x82\xd3\xe4\x93\x02\xe6\x01Z;\x129/api/devices/{device_id}/components/{component}/telemetryZ5\x123/api/devices/{device_id}/modules/{module}/telemetryZL\x12J/api/devices/{device_id}/modules/{module}/components/{component}/telemetry\x12\"/api/devices/{device_id}/telemetryB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
 
 var (
 	file_fleetlog_api_v1_telemetry_proto_rawDescOnce sync.Once
