@@ -2,6 +2,7 @@ package query
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -49,7 +50,7 @@ func deviceRow(s *eventsv1.DeviceState) (map[string]any, error) {
 	row := map[string]any{
 		"tenant": s.GetTenant(), "device": s.GetDevice(), "display_name": s.GetDisplayName(), "template": s.GetTemplate(), "enabled": s.GetEnabled(),
 		"provisioned": s.GetProvisioned(), "simulated": s.GetSimulated(), "edge": s.GetEdge(), "waiting": s.GetWaiting(),
-		"connected": s.GetSelf().GetConnection().GetConnected(), "enrollment_group": s.GetEnrollmentGroup(), "model_id": s.GetModelId(), "parent": s.GetParent(),
+		"connected": s.GetSelf().GetConnection().GetConnected(), "enrollment_group": s.GetEnrollmentGroup(), "model_id": cmp.Or(s.GetSelf().GetTwin().GetModelId(), s.GetModelId()), "parent": s.GetParent(),
 		"tags": tags, "properties": properties.Values(), "version": s.GetVersion(), "revision": s.GetRevision(), "deleted": 0,
 	}
 	if ids := s.GetOrganizations(); len(ids) > 0 {
@@ -236,7 +237,7 @@ func drawStates(r *rapid.T, tenant string) []*eventsv1.DeviceState {
 		states[i] = &eventsv1.DeviceState{
 			Tenant: tenant, Device: fmt.Sprintf("d-%03d", i), DisplayName: word(), Template: word(), Enabled: flag(), Provisioned: flag(), Simulated: flag(), Edge: flag(),
 			Waiting: flag(), EnrollmentGroup: word(), ModelId: word(), Parent: word(), Organizations: []string{word()}, Tags: object(), Cloud: object(), Revision: 1,
-			Self: &eventsv1.Identity{Connection: &eventsv1.Connection{Connected: flag()}, Twin: &eventsv1.Twin{Reported: object()}},
+			Self: &eventsv1.Identity{Connection: &eventsv1.Connection{Connected: flag()}, Twin: &eventsv1.Twin{Reported: object(), ModelId: word()}},
 		}
 	}
 	return states
