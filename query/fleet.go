@@ -112,7 +112,7 @@ func (f *fleet) count(ctx context.Context, tenant string, filter devicefilter.Ex
 
 // query says what a question about devices can do about its failure.
 func (f *fleet) query(ctx context.Context, p plan, each func(driver.Rows) error) error {
-	err := ask(ctx, f.db, "devices", p, each)
+	err := ask(ctx, f.db, p.sql, p.parameters, each)
 	if status.Code(err) == codes.ResourceExhausted {
 		return status.Error(codes.ResourceExhausted, "the filter takes too long, or too much memory, on all these devices: make it simpler")
 	}

@@ -174,7 +174,7 @@ func allPages(t *testing.T, r *rapid.T, db *clickhouse.Conn, tenant string, page
 		p, at, err := planDevices(tenant, page)
 		require.NoError(r, err)
 		rows, more := 0, false
-		require.NoError(r, ask(t.Context(), db, "devices", p, func(found driver.Rows) error {
+		require.NoError(r, ask(t.Context(), db, p.sql, p.parameters, func(found driver.Rows) error {
 			if rows++; rows > p.size {
 				more = true
 				return nil
