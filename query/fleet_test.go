@@ -2,6 +2,7 @@ package query
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -48,7 +49,7 @@ func deviceRow(s *eventsv1.DeviceState) (map[string]any, error) {
 	row := map[string]any{
 		"tenant": s.GetTenant(), "device": s.GetDevice(), "display_name": s.GetDisplayName(), "template": s.GetTemplate(), "enabled": s.GetEnabled(),
 		"provisioned": s.GetProvisioned(), "simulated": s.GetSimulated(), "edge": s.GetEdge(), "waiting": s.GetWaiting(),
-		"connected": s.GetSelf().GetConnection().GetConnected(), "enrollment_group": s.GetEnrollmentGroup(), "model_id": s.GetModelId(), "parent": s.GetParent(),
+		"connected": s.GetSelf().GetConnection().GetConnected(), "enrollment_group": s.GetEnrollmentGroup(), "model_id": cmp.Or(s.GetSelf().GetTwin().GetModelId(), s.GetModelId()), "parent": s.GetParent(),
 		"tags": tags, "properties": properties.Values(), "version": s.GetVersion(), "revision": s.GetRevision(), "deleted": 0,
 	}
 	if ids := s.GetOrganizations(); len(ids) > 0 {
@@ -130,15 +131,16 @@ func TestFilterSQLAnswersAsTheFilterDoes(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		round++
 		tenant := fmt.Sprintf("tenant-%d", round)
-		states := drawStates(r, tenant)
+		states := drawStates(r, tenant, 2)
 		require.NoError(r, insertDevices(t.Context(), addr, database, states...))
+		require.NoError(r, insertDevices(t.Context(), addr, database, drawStates(r, tenant, 1)[:1]...), "what it was before comes late")
 		for range 5 {
 			e := drawExpr(r, 0)
 			var want []string
 			for _, s := range states {
 				d, err := devicefilter.DeviceOf(s)
 				require.NoError(r, err)
-				if devicefilter.Match(e, d) {
+				if !s.GetDeleted() && devicefilter.Match(e, d) {
 					want = append(want, s.GetDevice())
 				}
 			}
@@ -213,7 +215,7 @@ func drawObject(r *rapid.T, depth int) map[string]any {
 	return object
 }
 
-func drawStates(r *rapid.T, tenant string) []*eventsv1.DeviceState {
+func drawStates(r *rapid.T, tenant string, revision uint64) []*eventsv1.DeviceState {
 	states := make([]*eventsv1.DeviceState, rapid.IntRange(1, 40).Draw(r, "devices"))
 	flag := func() bool { return rapid.Bool().Draw(r, "flag") }
 	word := func() string { return rapid.SampledFrom(words).Draw(r, "word") }
@@ -225,8 +227,9 @@ func drawStates(r *rapid.T, tenant string) []*eventsv1.DeviceState {
 	for i := range states {
 		states[i] = &eventsv1.DeviceState{
 			Tenant: tenant, Device: fmt.Sprintf("d-%03d", i), DisplayName: word(), Template: word(), Enabled: flag(), Provisioned: flag(), Simulated: flag(), Edge: flag(),
-			Waiting: flag(), EnrollmentGroup: word(), ModelId: word(), Parent: word(), Organizations: []string{word()}, Tags: object(), Cloud: object(), Revision: 1,
-			Self: &eventsv1.Identity{Connection: &eventsv1.Connection{Connected: flag()}, Twin: &eventsv1.Twin{Reported: object()}},
+			Waiting: flag(), EnrollmentGroup: word(), ModelId: word(), Parent: word(), Organizations: []string{word()}, Tags: object(), Cloud: object(), Revision: revision,
+			Deleted: revision > 1 && rapid.IntRange(0, 9).Draw(r, "deleted") == 9,
+			Self:    &eventsv1.Identity{Connection: &eventsv1.Connection{Connected: flag()}, Twin: &eventsv1.Twin{Reported: object(), ModelId: word()}},
 		}
 	}
 	return states

@@ -122,7 +122,7 @@ func TestErrorsShowThePlace(t *testing.T) {
 		{`SELECT * FROM devices WHERE CONTAINS(a, 5)`, "expected a text between quotes, found 5", ""},
 		{`SELECT * FROM devices WHERE a LIKE "x"`, `expected =, !=`, ""},
 		{`SELECT * FROM devices WHERE a = "x`, "the text has no end", ""},
-		{`SELECT * FROM devices WHERE a = "\q"`, `there is no escape \q`, ""},
+		{`SELECT * FROM devices WHERE a = "\q"`, "there is no escape like this", ""},
 		{`SELECT * FROM devices WHERE a = 5x`, "is not a number", ""},
 		{`SELECT * FROM devices WHERE a ; b`, "has no meaning here", ""},
 		{`SELECT * FROM devices WHERE a = 1 b = 2`, "expected AND, OR or the end", ""},

@@ -201,7 +201,7 @@ func (l *lexer) escape(content *strings.Builder) error {
 		content.WriteRune(rune(code))
 		l.at += 4
 	default:
-		return l.fail(l.at, "there is no escape \\%c: write \\\\ for a backslash", []rune(rest)[0])
+		return l.fail(l.at, `there is no escape like this: write \\ for a backslash`)
 	}
 	l.at++
 	return nil

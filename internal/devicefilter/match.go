@@ -180,8 +180,8 @@ func (d Device) text(a Attribute) string {
 		return s.GetTemplate()
 	case EnrollmentGroup:
 		return s.GetEnrollmentGroup()
-	case ModelID:
-		return s.GetModelId()
+	case ModelID: // announced at the last connection, else at registration
+		return cmp.Or(s.GetSelf().GetTwin().GetModelId(), s.GetModelId())
 	case Parent:
 		return s.GetParent()
 	case Organization:
