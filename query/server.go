@@ -16,6 +16,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/enrollment"
 	"github.com/fleetlog/fleetlog/internal/registry"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
+	"github.com/fleetlog/fleetlog/query/operations"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -34,6 +35,7 @@ type Deps struct {
 	Keys       *device.MasterKey
 	Tokens     *access.Tokens
 	ClickHouse *clickhouse.Conn
+	Operations *operations.Runner
 	// Metrics are served at /metrics; the API's own are among them.
 	Metrics *prometheus.Registry
 	// Ready names the parts of the platform and tells which of them is not ready.
@@ -75,6 +77,7 @@ func NewServer(deps Deps) *Server {
 	apiv1.RegisterMessageServiceServer(s.grpc, &messageService{identities: shared})
 	apiv1.RegisterParentServiceServer(s.grpc, &parentService{identities: shared})
 	apiv1.RegisterModuleServiceServer(s.grpc, &moduleService{identities: shared, keys: deps.Keys})
+	apiv1.RegisterDeviceOperationServiceServer(s.grpc, newDeviceOperationService(deps))
 	apiv1.RegisterTelemetryServiceServer(s.grpc, &telemetryService{registry: deps.Registry, db: deps.ClickHouse})
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
