@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/fleetlog/fleetlog/internal/device"
@@ -197,7 +198,12 @@ func sendFile(ctx context.Context, client apiv1.DeviceOperationServiceClient, r 
 	ctx, cancel := context.WithCancel(ctx) // ends the stream of a body that breaks off
 	defer cancel()
 	part := &apiv1.ImportDevicesRequest{}
-	if err := runtime.PopulateQueryParameters(part, r.URL.Query(), utilities.NewDoubleArray([][]string{{"content"}})); err != nil {
+	// A template's id has a semicolon, which Go would take for half a separator.
+	query, err := url.ParseQuery(strings.ReplaceAll(r.URL.RawQuery, ";", "%3B"))
+	if err != nil {
+		return nil, md, status.Error(codes.InvalidArgument, "the query of the address is not well-formed: "+err.Error())
+	}
+	if err := runtime.PopulateQueryParameters(part, query, utilities.NewDoubleArray([][]string{{"content"}})); err != nil {
 		return nil, md, status.Error(codes.InvalidArgument, err.Error())
 	}
 	stream, err := client.ImportDevices(ctx)

@@ -184,9 +184,13 @@ func (r *Runner) do(ctx context.Context, one *catalog.Resource) {
 	w := &work{Runner: r, tenant: one.Tenant, id: one.ID, version: one.Version, body: deviceoperation.Of(one)}
 	err := w.run(ctx)
 	switch {
-	case ctx.Err() != nil || errors.Is(err, errOver):
+	case ctx.Err() != nil:
+		return
+	case errors.Is(err, errOver):
+		w.tidyUp(ctx)
 		return
 	case err == nil:
+		w.tidyUp(ctx)
 		r.deps.Logger.Info("device operation has ended", "operation", w.id, "status", w.body.GetStatus().String(),
 			"total", w.body.GetTotal(), "succeeded", w.body.GetSucceeded(), "failed", w.body.GetFailed(), "failure", w.body.GetFailure())
 		return
@@ -226,6 +230,13 @@ func (w *work) run(ctx context.Context) error {
 		return err
 	}
 	return w.end(ctx, eventsv1.DeviceOperationStatus_DEVICE_OPERATION_STATUS_COMPLETED, "")
+}
+
+// tidyUp tidies at once, so that a person does not see it happen.
+func (w *work) tidyUp(ctx context.Context) {
+	if r := w.deps.Catalog.Get(w.tenant, deviceoperation.KindName, w.id); r != nil && deviceoperation.Ended(deviceoperation.Of(r)) {
+		w.report(r, w.tidy(ctx, r))
+	}
 }
 
 // tidy removes the file that an operation was given, once it has ended.
