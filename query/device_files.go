@@ -63,7 +63,6 @@ func (s *deviceOperationService) ImportDevices(stream grpc.ClientStreamingServer
 	if err != nil {
 		return err
 	}
-	answerWith(ctx, http.StatusAccepted)
 	return stream.SendAndClose(started)
 }
 

@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -172,6 +173,7 @@ func (s *deviceOperationService) start(ctx context.Context, p access.Principal, 
 	if err != nil {
 		return nil, changeFailure(err)
 	}
+	answerWith(ctx, http.StatusAccepted)
 	return toOperation(r), nil
 }
 
