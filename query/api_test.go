@@ -21,13 +21,16 @@ import (
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/devicegroup"
+	"github.com/fleetlog/fleetlog/internal/deviceoperation"
 	"github.com/fleetlog/fleetlog/internal/enginetest"
 	"github.com/fleetlog/fleetlog/internal/enrollment"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
+	"github.com/fleetlog/fleetlog/internal/files"
 	"github.com/fleetlog/fleetlog/internal/registry"
 	"github.com/fleetlog/fleetlog/internal/template"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
+	"github.com/fleetlog/fleetlog/query/operations"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -86,9 +89,14 @@ func newAPI(t testing.TB) *api {
 	require.NoError(t, err)
 	keys, err := device.OpenMasterKey(t.TempDir() + "/master.key")
 	require.NoError(t, err)
-	devices, resources := registry.New(log, quiet), catalog.New(log, quiet, enrollment.Kind(), devicegroup.Kind(), template.Kind())
+	devices, resources := registry.New(log, quiet), catalog.New(log, quiet, enrollment.Kind(), devicegroup.Kind(), template.Kind(), deviceoperation.Kind())
+	groups := enrollment.New(resources, keys, quiet)
+	store, err := files.Open(t.Context(), "file://"+t.TempDir())
+	require.NoError(t, err)
+	runner, err := operations.New(operations.Deps{Registry: devices, Catalog: resources, Groups: groups, Keys: keys, Files: store, Node: "node", Logger: quiet})
+	require.NoError(t, err)
 	server := NewServer(Deps{
-		Registry: devices, Catalog: resources, Groups: enrollment.New(resources, keys, quiet), Templates: template.New(resources, quiet), Keys: keys, Tokens: tokens, ClickHouse: db, Metrics: prometheus.NewRegistry(),
+		Registry: devices, Catalog: resources, Groups: groups, Templates: template.New(resources, quiet), Keys: keys, Tokens: tokens, ClickHouse: db, Operations: runner, Metrics: prometheus.NewRegistry(),
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 		Ready:  map[string]func(context.Context) error{"registry": func(context.Context) error { return devices.Ready() }},
 	})
@@ -98,11 +106,12 @@ func newAPI(t testing.TB) *api {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	serving, stop := context.WithCancel(ctx)
-	stopped, ends := make(chan error, 1), make(chan error, 3)
+	stopped, ends := make(chan error, 1), make(chan error, 4)
 	folding, waiting := new(sync.Mutex), new(atomic.Int32)
 	go func() { stopped <- server.Serve(serving, rest, rpc); close(stopped) }()
 	go func() { ends <- devices.Run(ctx) }()
 	go func() { ends <- resources.Run(ctx) }()
+	go func() { ends <- runner.Run(ctx) }()
 	go func() { ends <- fold(ctx, log, folding, waiting) }()
 	conn, err := grpc.NewClient(rpc.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
@@ -114,6 +123,7 @@ func newAPI(t testing.TB) *api {
 		for range cap(ends) {
 			require.NoError(t, <-ends)
 		}
+		require.NoError(t, store.Close())
 		log.Close()
 	})
 	require.Eventually(t, func() bool { return devices.Ready() == nil && resources.Ready() == nil }, 10*time.Second, time.Millisecond)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
+	"github.com/fleetlog/fleetlog/query/operations"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -61,10 +62,14 @@ func (s *Server) handler(ctx context.Context, inside *bufconn.Listener) (http.Ha
 		apiv1.RegisterPropertyServiceHandler, apiv1.RegisterCommandServiceHandler, apiv1.RegisterMessageServiceHandler,
 		apiv1.RegisterModuleServiceHandler, apiv1.RegisterRelationshipServiceHandler, apiv1.RegisterDeviceHistoryServiceHandler,
 		apiv1.RegisterDeviceGroupServiceHandler, apiv1.RegisterDeviceTemplateServiceHandler,
+		apiv1.RegisterDeviceOperationServiceHandler,
 	} {
 		if err := register(ctx, gateway, conn); err != nil {
 			return nil, nil, fmt.Errorf("register REST: %w", err)
 		}
+	}
+	if err := fileRoutes(gateway, conn); err != nil {
+		return nil, nil, err
 	}
 	return s.observer.http(hardened(s.pages(versioned(gateway)))), conn, nil
 }
@@ -188,7 +193,7 @@ func errorDetails(st *status.Status) (all []errorDetail) {
 	return all
 }
 
-func writeError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
+func writeError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
 	id := ""
 	if md, ok := runtime.ServerMetadataFromContext(ctx); ok {
 		if v := md.HeaderMD.Get(requestIDKey); len(v) > 0 {
@@ -200,7 +205,7 @@ func writeError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w
 	message := st.Message()
 	if strings.Contains(message, "http: request body too large") {
 		rest = restError{http.StatusRequestEntityTooLarge, "PayloadTooLarge"}
-		message = fmt.Sprintf("the request body is too large: send at most %d bytes", maxRequestBytes)
+		message = fmt.Sprintf("the request body is too large: send at most %d bytes", takes(r).bytes)
 	}
 	if message == io.ErrUnexpectedEOF.Error() {
 		message = "the request body ends in the middle of the JSON"
@@ -257,12 +262,28 @@ func hardened(next http.Handler) http.Handler {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
 		if hasBody := r.ContentLength != 0 && slices.Contains([]string{http.MethodPut, http.MethodPost, http.MethodPatch}, r.Method); hasBody {
-			if kind := r.Header.Get("Content-Type"); kind != "" && !strings.HasPrefix(kind, "application/json") && !strings.HasPrefix(kind, "application/merge-patch+json") {
-				answerError(w, restError{http.StatusUnsupportedMediaType, "UnsupportedMediaType"}, "send JSON, with Content-Type: application/json", "")
+			body := takes(r)
+			if kind := r.Header.Get("Content-Type"); kind != "" && !slices.ContainsFunc(body.types, func(t string) bool { return strings.HasPrefix(kind, t) }) {
+				answerError(w, restError{http.StatusUnsupportedMediaType, "UnsupportedMediaType"}, fmt.Sprintf("send %s, with Content-Type: %s", body.noun, body.types[0]), "")
 				return
 			}
-			r.Body = http.MaxBytesReader(w, r.Body, maxRequestBytes)
+			r.Body = http.MaxBytesReader(w, r.Body, body.bytes)
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// bodyKind is what the body of a request may be.
+type bodyKind struct {
+	noun  string
+	types []string
+	bytes int64
+}
+
+// takes is what a request's path takes: JSON, but for the import of a file.
+func takes(r *http.Request) bodyKind {
+	if r.URL.Path == importPath {
+		return bodyKind{"CSV", []string{csvType}, operations.MaxInputBytes}
+	}
+	return bodyKind{"JSON", []string{"application/json", "application/merge-patch+json"}, maxRequestBytes}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/registry"
 	"github.com/fleetlog/fleetlog/internal/template"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
+	"github.com/fleetlog/fleetlog/query/operations"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -36,6 +37,7 @@ type Deps struct {
 	Keys       *device.MasterKey
 	Tokens     *access.Tokens
 	ClickHouse *clickhouse.Conn
+	Operations *operations.Runner
 	// Metrics are served at /metrics; the API's own are among them.
 	Metrics *prometheus.Registry
 	// Ready names the parts of the platform and tells which of them is not ready.
@@ -82,6 +84,7 @@ func NewServer(deps Deps) *Server {
 	apiv1.RegisterRelationshipServiceServer(s.grpc, &relationshipService{identities: shared})
 	apiv1.RegisterModuleServiceServer(s.grpc, &moduleService{identities: shared, keys: deps.Keys})
 	apiv1.RegisterTelemetryServiceServer(s.grpc, &telemetryService{identities: shared, db: deps.ClickHouse})
+	apiv1.RegisterDeviceOperationServiceServer(s.grpc, newDeviceOperationService(deps))
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	return s

@@ -26,11 +26,7 @@ type deviceDoors struct {
 	bridges *bridge.Bridges // nil when there are none
 }
 
-func (n *node) newDeviceDoors(ctx context.Context, p *platform, have *parts) (*deviceDoors, error) {
-	uploads, err := n.openFiles(ctx, p, have.home)
-	if err != nil {
-		return nil, err
-	}
+func (n *node) newDeviceDoors(p *platform, have *parts) (*deviceDoors, error) {
 	bridges, err := n.newBridges(p, have)
 	if err != nil {
 		return nil, err
@@ -43,13 +39,13 @@ func (n *node) newDeviceDoors(ctx context.Context, p *platform, have *parts) (*d
 			MaxConnections: n.MaxConnections, Inflight: n.Inflight, Rates: mqtt.Rates{Device: n.DeviceRate, Tenant: n.TenantRate, Connects: n.ConnectRate}, Node: have.id, Registrar: registrar, Templates: have.templates, HubName: n.HubName, Logger: p.logger,
 		}),
 		web: https.New(https.Deps{
-			Log: have.log, Registry: have.devices, Keys: have.keys, Gate: gate, Files: uploads,
+			Log: have.log, Registry: have.devices, Keys: have.keys, Gate: gate, Files: have.files,
 			Provisioning: registrar.Handler(n.HubName), Metrics: have.metrics, Logger: p.logger,
 		}, https.Config{MaxConnections: int(n.MaxConnections), MaxFileBytes: n.MaxFileBytes}),
 	}, nil
 }
 
-// openFiles opens the store of devices' uploads.
+// openFiles opens the store of devices' uploads and of the files of operations.
 func (n *node) openFiles(ctx context.Context, p *platform, home *dataDir) (*files.Store, error) {
 	target := n.Files
 	if target == "" {

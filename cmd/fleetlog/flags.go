@@ -46,9 +46,13 @@ type deviceFlags struct {
 	DeviceRate     float64 `help:"Messages/s of one device connection, 5 seconds' worth at once; 0 for no bound." default:"0"`
 	TenantRate     float64 `help:"Messages/s of all of a tenant's devices on this node; 0 for no bound." default:"0"`
 	ConnectRate    float64 `help:"Device connections/s this node takes; more wait. 0 for no bound." default:"5000"`
-	Files          string  `help:"Where devices' uploads go: file:///directory, s3://bucket?region=… or azblob://container; <data-dir>/files when empty." placeholder:"URL"`
 	MaxFileBytes   int64   `help:"Largest file a device may upload." default:"104857600"`
 	BridgeConfig   string  `help:"YAML file with MQTT brokers to take telemetry from; deploy/bridges.yaml is an example." type:"existingfile" placeholder:"FILE"`
+}
+
+// fileFlags are of the roles that keep files.
+type fileFlags struct {
+	Files string `help:"Where devices' uploads and the files of imports and exports go: file:///directory, s3://bucket?region=… or azblob://container; <data-dir>/files when empty. Nodes of their own with the API must share one." placeholder:"URL"`
 }
 
 // apiFlags are of the API.

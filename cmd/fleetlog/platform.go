@@ -16,16 +16,19 @@ import (
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/devicegroup"
+	"github.com/fleetlog/fleetlog/internal/deviceoperation"
 	"github.com/fleetlog/fleetlog/internal/engine/chdb"
 	"github.com/fleetlog/fleetlog/internal/engine/kafka"
 	"github.com/fleetlog/fleetlog/internal/enrollment"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
+	"github.com/fleetlog/fleetlog/internal/files"
 	"github.com/fleetlog/fleetlog/internal/localca"
 	"github.com/fleetlog/fleetlog/internal/registry"
 	"github.com/fleetlog/fleetlog/internal/template"
 	"github.com/fleetlog/fleetlog/processors/devicestate"
 	"github.com/fleetlog/fleetlog/projections"
 	"github.com/fleetlog/fleetlog/query"
+	"github.com/fleetlog/fleetlog/query/operations"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
@@ -65,6 +68,7 @@ type parts struct {
 	catalog   *catalog.Catalog
 	groups    *enrollment.Groups
 	templates *template.Templates
+	files     *files.Store // nil when no role here keeps files
 	keys      *device.MasterKey
 	metrics   *prometheus.Registry
 	secure    *tls.Config
@@ -93,7 +97,7 @@ func (n *node) assemble(ctx context.Context, home *dataDir, logger *slog.Logger)
 	// opened last, when all the rest is there.
 	var devices *deviceDoors
 	if n.has(ingestRole) {
-		if devices, err = n.newDeviceDoors(ctx, p, have); err != nil {
+		if devices, err = n.newDeviceDoors(p, have); err != nil {
 			return nil, err
 		}
 	}
@@ -145,8 +149,13 @@ func (n *node) open(ctx context.Context, p *platform, home *dataDir) (*parts, er
 	if have.secure, err = n.serverTLS(home); err != nil {
 		return nil, err
 	}
+	if n.has(ingestRole) || n.has(queryRole) {
+		if have.files, err = n.openFiles(ctx, p, home); err != nil {
+			return nil, err
+		}
+	}
 	have.devices = registry.New(have.log, p.logger)
-	have.catalog = catalog.New(have.log, p.logger, enrollment.Kind(), devicegroup.Kind(), template.Kind())
+	have.catalog = catalog.New(have.log, p.logger, enrollment.Kind(), devicegroup.Kind(), template.Kind(), deviceoperation.Kind())
 	have.templates = template.New(have.catalog, p.logger)
 	have.groups = enrollment.New(have.catalog, have.keys, p.logger)
 	return have, nil
@@ -216,8 +225,15 @@ func (n *node) addAPI(p *platform, have *parts, open func(flag, addr, protocol s
 		return err
 	}
 	p.newToken = created
+	runner, err := operations.New(operations.Deps{
+		Registry: have.devices, Catalog: have.catalog, Groups: have.groups, Keys: have.keys, Files: have.files, Node: have.id, Logger: p.logger,
+	})
+	if err != nil {
+		return err
+	}
+	p.add("device operations", runner.Run)
 	api := query.NewServer(query.Deps{
-		Registry: have.devices, Catalog: have.catalog, Groups: have.groups, Templates: have.templates, Keys: have.keys, Tokens: tokens, ClickHouse: have.analytics, Metrics: have.metrics, Ready: p.ready, Logger: p.logger,
+		Registry: have.devices, Catalog: have.catalog, Groups: have.groups, Templates: have.templates, Keys: have.keys, Tokens: tokens, ClickHouse: have.analytics, Operations: runner, Metrics: have.metrics, Ready: p.ready, Logger: p.logger,
 	})
 	rest, err := open("api-addr", n.APIAddr, "http/1.1")
 	if err != nil {

@@ -25,6 +25,7 @@ can run; 'fleetlog run --kafka … --clickhouse …' is all roles in one node.`
 type ingestCommand struct {
 	nodeFlags
 	deviceFlags
+	fileFlags
 	operationsFlags
 }
 
@@ -35,7 +36,7 @@ func (*ingestCommand) Help() string {
 
 // Run runs the gateway until ctx ends.
 func (c *ingestCommand) Run(ctx context.Context, logger *slog.Logger) error {
-	n := node{roles: []role{ingestRole}, nodeFlags: c.nodeFlags, deviceFlags: c.deviceFlags, operationsFlags: c.operationsFlags}
+	n := node{roles: []role{ingestRole}, nodeFlags: c.nodeFlags, deviceFlags: c.deviceFlags, fileFlags: c.fileFlags, operationsFlags: c.operationsFlags}
 	return n.run(ctx, logger)
 }
 
@@ -78,16 +79,20 @@ func (c *projectCommand) Run(ctx context.Context, logger *slog.Logger) error {
 type queryCommand struct {
 	nodeFlags
 	clickHouseFlags
+	fileFlags
 	apiFlags
 }
 
 // Help is shown by `fleetlog query --help`.
 func (*queryCommand) Help() string {
-	return "The API over REST and gRPC.\n" + rolesHelp
+	return `The API over REST and gRPC, and the imports and exports of devices that people ask
+for. When there are several of these nodes they share one file store (--files), so
+that each can go on with what another has begun.
+` + rolesHelp
 }
 
 // Run runs the API until ctx ends.
 func (c *queryCommand) Run(ctx context.Context, logger *slog.Logger) error {
-	n := node{roles: []role{queryRole}, nodeFlags: c.nodeFlags, clickHouseFlags: c.clickHouseFlags, apiFlags: c.apiFlags}
+	n := node{roles: []role{queryRole}, nodeFlags: c.nodeFlags, clickHouseFlags: c.clickHouseFlags, fileFlags: c.fileFlags, apiFlags: c.apiFlags}
 	return n.run(ctx, logger)
 }

@@ -126,6 +126,30 @@ func TestNames(t *testing.T) {
 	require.ErrorIs(t, err, ErrName)
 }
 
+// TestOperationsFilesAreNoDevices keeps devices from writing where operations read.
+func TestOperationsFilesAreNoDevices(t *testing.T) {
+	s, dir := open(t)
+	n, err := OfOperation("default", "0190-ab", "input")
+	require.NoError(t, err)
+	_, err = s.Put(t.Context(), n, "", nil, strings.NewReader("rows"))
+	require.NoError(t, err)
+	require.FileExists(t, filepath.Join(dir, ".operations", "default", "0190-ab", "input"))
+	_, err = ParseName(".operations/default", "0190-ab", "input")
+	require.ErrorIs(t, err, ErrName)
+	require.NoError(t, s.Delete(t.Context(), n))
+	require.NoError(t, s.Delete(t.Context(), n), "once more does no harm")
+	_, err = s.Open(t.Context(), n)
+	require.ErrorIs(t, err, ErrNotFound)
+	for _, bad := range []string{"", ".", "..", "a/b", "a.attrs", "ä", strings.Repeat("x", 241)} {
+		_, err := OfOperation("default", bad, "input")
+		require.ErrorIs(t, err, ErrName, "%q", bad)
+		_, err = OfOperation("default", "0190", bad)
+		require.ErrorIs(t, err, ErrName, "%q", bad)
+		_, err = OfOperation(bad, "0190", "input")
+		require.ErrorIs(t, err, ErrName, "%q", bad)
+	}
+}
+
 // FuzzName wants every accepted name to stay below its device's directory.
 func FuzzName(f *testing.F) {
 	f.Add("d", "a/b.txt")

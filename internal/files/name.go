@@ -22,8 +22,25 @@ const (
 var ErrName = errors.New("the file's name is not valid")
 
 // Name is a file's name: its tenant, its device, and the name the device gave
-// it. Only ParseName makes one.
+// it; or the platform's own. Only ParseName and OfOperation make one.
 type Name struct{ tenant, device, file string }
+
+// operations is where the files of device operations are. No tenant has a name
+// like this.
+const operations = ".operations/"
+
+// OfOperation is the name of a file that belongs to a device operation. No upload
+// of a device can have it. The parts hold letters, digits and `-` only.
+func OfOperation(tenant, operation, file string) (Name, error) {
+	for _, part := range []string{tenant, operation, file} {
+		if part == "" || len(part) > maxSegmentBytes || strings.ContainsFunc(part, func(r rune) bool {
+			return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+		}) {
+			return Name{}, fmt.Errorf("%w: an operation's files have letters, digits and '-' in their names", ErrName)
+		}
+	}
+	return Name{tenant: operations + tenant, device: operation, file: file}, nil
+}
 
 // ParseName checks a name. It may have segments, `logs/today.txt`; none of them
 // is empty, `.` or `..`, and none holds a control character or a backslash.

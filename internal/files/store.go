@@ -1,5 +1,5 @@
-// Package files keeps the files that devices upload: in a directory, in an S3
-// bucket or in an Azure Blob container.
+// Package files keeps the files that devices upload, and those of device
+// operations: in a directory, in an S3 bucket or in an Azure Blob container.
 //
 // In go names, checked, and bytes as a stream; a file is there whole or not at
 // all. Files in pieces ("blocks") are staged in the store itself, so that any
@@ -128,6 +128,14 @@ func (s *Store) Open(ctx context.Context, name Name) (io.ReadCloser, error) {
 		return nil, fmt.Errorf("read file: %w", err)
 	}
 	return r, nil
+}
+
+// Delete removes the file; one that is not there is removed already.
+func (s *Store) Delete(ctx context.Context, name Name) error {
+	if err := s.bucket.Delete(ctx, name.key()); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
+		return fmt.Errorf("delete file: %w", err)
+	}
+	return nil
 }
 
 // SignedURL is where a device may write the file itself, by Azure's Put Blob,

@@ -817,7 +817,19 @@ type DeviceOperation struct {
 	// For an export: which devices.
 	DeviceGroup string `protobuf:"bytes,15,opt,name=device_group,json=deviceGroup,proto3" json:"device_group,omitempty"`
 	// Who asked for it.
-	Actor         *Actor `protobuf:"bytes,16,opt,name=actor,proto3" json:"actor,omitempty"`
+	Actor *Actor `protobuf:"bytes,16,opt,name=actor,proto3" json:"actor,omitempty"`
+	// For an import: devices that exist already are changed.
+	Update bool `protobuf:"varint,17,opt,name=update,proto3" json:"update,omitempty"`
+	// For an export: which devices.
+	Filter string `protobuf:"bytes,18,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Rows of the input that are settled, whatever became of them, and parts of the
+	// error report that are written.
+	Settled    uint32 `protobuf:"varint,19,opt,name=settled,proto3" json:"settled,omitempty"`
+	ErrorParts uint32 `protobuf:"varint,20,opt,name=error_parts,json=errorParts,proto3" json:"error_parts,omitempty"`
+	// Time of the events of the rows that were under way when this was written: by it,
+	// a device that exists is known as registered by this operation.
+	Window        *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=window,proto3" json:"window,omitempty"`
+	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -964,6 +976,48 @@ func (x *DeviceOperation) GetActor() *Actor {
 	return nil
 }
 
+func (x *DeviceOperation) GetUpdate() bool {
+	if x != nil {
+		return x.Update
+	}
+	return false
+}
+
+func (x *DeviceOperation) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *DeviceOperation) GetSettled() uint32 {
+	if x != nil {
+		return x.Settled
+	}
+	return 0
+}
+
+func (x *DeviceOperation) GetErrorParts() uint32 {
+	if x != nil {
+		return x.ErrorParts
+	}
+	return 0
+}
+
+func (x *DeviceOperation) GetWindow() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+func (x *DeviceOperation) GetEndedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndedAt
+	}
+	return nil
+}
+
 var File_fleetlog_events_v1_catalog_proto protoreflect.FileDescriptor
 
 const file_fleetlog_events_v1_catalog_proto_rawDesc = "" +
@@ -1009,7 +1063,7 @@ const file_fleetlog_events_v1_catalog_proto_rawDesc = "" +
 	"\fdisplay_name\x18\x01 \x01(\tR\vdisplayName\x12\x16\n" +
 	"\x06filter\x18\x02 \x01(\tR\x06filter\x12 \n" +
 	"\vdescription\x18\x03 \x01(\tR\vdescription\x12$\n" +
-	"\rorganizations\x18\x04 \x03(\tR\rorganizations\"\xba\x04\n" +
+	"\rorganizations\x18\x04 \x03(\tR\rorganizations\"\x90\x06\n" +
 	"\x0fDeviceOperation\x12;\n" +
 	"\x04kind\x18\x01 \x01(\x0e2'.fleetlog.events.v1.DeviceOperationKindR\x04kind\x12A\n" +
 	"\x06status\x18\x02 \x01(\x0e2).fleetlog.events.v1.DeviceOperationStatusR\x06status\x12!\n" +
@@ -1027,7 +1081,14 @@ const file_fleetlog_events_v1_catalog_proto_rawDesc = "" +
 	"\btemplate\x18\r \x01(\tR\btemplate\x12\"\n" +
 	"\forganization\x18\x0e \x01(\tR\forganization\x12!\n" +
 	"\fdevice_group\x18\x0f \x01(\tR\vdeviceGroup\x12/\n" +
-	"\x05actor\x18\x10 \x01(\v2\x19.fleetlog.events.v1.ActorR\x05actor*\x7f\n" +
+	"\x05actor\x18\x10 \x01(\v2\x19.fleetlog.events.v1.ActorR\x05actor\x12\x16\n" +
+	"\x06update\x18\x11 \x01(\bR\x06update\x12\x16\n" +
+	"\x06filter\x18\x12 \x01(\tR\x06filter\x12\x18\n" +
+	"\asettled\x18\x13 \x01(\rR\asettled\x12\x1f\n" +
+	"\verror_parts\x18\x14 \x01(\rR\n" +
+	"errorParts\x122\n" +
+	"\x06window\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\x06window\x125\n" +
+	"\bended_at\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt*\x7f\n" +
 	"\x13EnrollmentGroupType\x12%\n" +
 	"!ENROLLMENT_GROUP_TYPE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19ENROLLMENT_GROUP_TYPE_IOT\x10\x01\x12\"\n" +
@@ -1094,11 +1155,13 @@ var file_fleetlog_events_v1_catalog_proto_depIdxs = []int32{
 	2,  // 15: fleetlog.events.v1.DeviceOperation.status:type_name -> fleetlog.events.v1.DeviceOperationStatus
 	11, // 16: fleetlog.events.v1.DeviceOperation.lease:type_name -> google.protobuf.Timestamp
 	12, // 17: fleetlog.events.v1.DeviceOperation.actor:type_name -> fleetlog.events.v1.Actor
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	11, // 18: fleetlog.events.v1.DeviceOperation.window:type_name -> google.protobuf.Timestamp
+	11, // 19: fleetlog.events.v1.DeviceOperation.ended_at:type_name -> google.protobuf.Timestamp
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_events_v1_catalog_proto_init() }
