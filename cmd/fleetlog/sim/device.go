@@ -2,34 +2,23 @@ package sim
 
 import (
 	"context"
-	"crypto/tls"
-	"net/url"
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	paho "github.com/eclipse/paho.mqtt.golang"
 
-	"github.com/fleetlog/fleetlog/internal/sas"
+	"github.com/fleetlog/fleetlog/internal/deviceclient"
 )
 
 const (
-	window       = 100 // unacknowledged messages a device
-	tokenLife    = time.Hour
-	keepAlive    = 4 * time.Minute
-	dialTimeout  = 20 * time.Second
-	writeTimeout = 10 * time.Second
-	quiesceMS    = 100         // for the DISCONNECT packet
-	maxLag       = time.Second // a device further behind its pace doesn't catch up
+	window = 100         // unacknowledged messages a device
+	maxLag = time.Second // a device further behind its pace doesn't catch up
 )
 
 // device is one simulated device: it connects, publishes at its pace and, when
 // the connection is lost, comes back after a pause.
 type device struct {
-	id       string
-	key      []byte
-	broker   *url.URL
-	trust    *tls.Config
+	client   deviceclient.Device
 	qos      byte
 	payloads payloads
 	every    time.Duration
@@ -42,22 +31,7 @@ type device struct {
 }
 
 // run lives until ctx ends.
-func (d *device) run(ctx context.Context) {
-	pause := backoff.NewExponentialBackOff() // jittered
-	pause.InitialInterval, pause.MaxInterval = time.Second, 30*time.Second
-	for ctx.Err() == nil {
-		if d.session(ctx) {
-			pause.Reset()
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause.NextBackOff()):
-		}
-	}
-}
+func (d *device) run(ctx context.Context) { deviceclient.Keep(ctx, d.session) }
 
 // session is one connection from its start to its end; it reports whether it came
 // about.
@@ -68,13 +42,13 @@ func (d *device) session(ctx context.Context) bool {
 		return false
 	}
 	lost := make(chan struct{})
-	client := paho.NewClient(d.clientOptions(func(err error) {
+	client := paho.NewClient(d.client.Options(time.Now(), func(err error) {
 		d.meter.connectionFailed(err)
 		close(lost)
 	}))
 	// Also after a failed Connect: it ends what paho has started.
-	defer client.Disconnect(quiesceMS)
-	token := client.Connect() // takes at most dialTimeout
+	defer client.Disconnect(deviceclient.QuiesceMS)
+	token := client.Connect() // its time is bounded
 	select {
 	case <-token.Done():
 		<-d.doors
@@ -90,26 +64,6 @@ func (d *device) session(ctx context.Context) bool {
 	defer d.meter.connected.Add(-1)
 	d.publish(ctx, client, lost)
 	return true
-}
-
-func (d *device) clientOptions(onLost func(error)) *paho.ClientOptions {
-	host := d.broker.Hostname()
-	o := paho.NewClientOptions()
-	o.Servers = []*url.URL{d.broker}
-	o.SetProtocolVersion(4) // MQTT 3.1.1
-	o.SetClientID(d.id)
-	o.SetUsername(host + "/" + d.id + "/?api-version=2021-04-12")
-	o.SetPassword(sas.Sign(host+"/devices/"+d.id, d.key, time.Now().Add(tokenLife), ""))
-	o.SetTLSConfig(d.trust)
-	o.SetKeepAlive(keepAlive)
-	o.SetConnectTimeout(dialTimeout)
-	o.SetWriteTimeout(writeTimeout)
-	o.SetOrderMatters(false)
-	// A connection that is lost is a new session, made here, with a new token.
-	o.SetAutoReconnect(false)
-	o.SetConnectRetry(false)
-	o.SetConnectionLostHandler(func(_ paho.Client, err error) { onLost(err) })
-	return o
 }
 
 // flight is a message on its way to its acknowledgement.
@@ -132,7 +86,7 @@ func (d *device) publish(ctx context.Context, client paho.Client, lost <-chan st
 }
 
 func (d *device) send(ctx context.Context, client paho.Client, lost <-chan struct{}, flights chan<- flight) {
-	topic := "devices/" + d.id + "/messages/events/$.ct=application%2Fjson&$.ce=utf-8"
+	topic := deviceclient.TelemetryTopic(d.client.ID, "")
 	due := time.Now().Add(time.Duration(d.phase * float64(d.every)))
 	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()

@@ -12,16 +12,16 @@ package sim
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/fleetlog/fleetlog/internal/deviceclient"
 )
 
 // Options say which fleet to simulate and where. All but Duration, Progress and
@@ -64,7 +64,7 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	}
 	var trust *tls.Config
 	if o.CAFile != "" {
-		if trust, err = trustFile(o.CAFile); err != nil {
+		if trust, err = deviceclient.TrustFile(o.CAFile); err != nil {
 			return Summary{}, err
 		}
 	}
@@ -90,7 +90,7 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	var fleet sync.WaitGroup
 	for i, id := range ids {
 		d := &device{
-			id: id, key: keys[i], broker: broker, trust: trust, qos: o.QoS,
+			client: deviceclient.Device{ID: id, Key: keys[i], Broker: broker, Trust: trust}, qos: o.QoS,
 			payloads: profile(o.Seed, uint64(i)),
 			every:    o.pace(),
 			phase:    phases.Float64(),
@@ -116,7 +116,7 @@ func (o Options) check() (newPayloads, *url.URL, error) {
 	case o.API == "" || o.Token == "":
 		return nil, nil, errors.New("the API's address or the administrator token is missing: both are needed to register the devices")
 	}
-	broker, err := brokerURL(o.MQTT)
+	broker, err := deviceclient.ParseBroker(o.MQTT)
 	return profile, broker, err
 }
 
@@ -124,37 +124,4 @@ func (o Options) check() (newPayloads, *url.URL, error) {
 func (o Options) pace() time.Duration {
 	const year = 365 * 24 * time.Hour
 	return time.Duration(min(float64(o.Devices)/o.Rate*float64(time.Second), float64(year)))
-}
-
-// brokerURL takes an address with or without its scheme.
-func brokerURL(address string) (*url.URL, error) {
-	if !strings.Contains(address, "://") {
-		address = "tcp://" + address
-	}
-	broker, err := url.Parse(address)
-	if err != nil || broker.Port() == "" {
-		return nil, fmt.Errorf("MQTT address %q is not valid: write it like tcp://127.0.0.1:1883 or ssl://127.0.0.1:8883", address)
-	}
-	switch broker.Scheme {
-	case "mqtt":
-		broker.Scheme = "tcp"
-	case "mqtts":
-		broker.Scheme = "ssl"
-	case "tcp", "ssl":
-	default:
-		return nil, fmt.Errorf("MQTT address %q has an unknown scheme: use tcp:// or ssl://", address)
-	}
-	return broker, nil
-}
-
-func trustFile(path string) (*tls.Config, error) {
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read the CA to trust: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no PEM certificate", path)
-	}
-	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
 }
