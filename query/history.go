@@ -13,7 +13,6 @@ import (
 	"github.com/fleetlog/fleetlog/query/history"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
@@ -168,12 +167,4 @@ func (s *deviceService) getAt(ctx context.Context, req *apiv1.GetDeviceRequest) 
 		return nil, err
 	}
 	return answer(ctx, state), nil
-}
-
-func (s *propertyService) propertiesAt(ctx context.Context, req *apiv1.GetPropertiesRequest) (*structpb.Struct, error) {
-	state, err := s.history.get(ctx, req.GetDeviceId(), req.GetModule(), req.GetAt())
-	if err != nil {
-		return nil, err
-	}
-	return properties(state, req.GetModule(), req.GetComponent())
 }

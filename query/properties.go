@@ -2,13 +2,13 @@ package query
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"regexp"
 	"time"
 
 	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/dtdl"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -28,70 +28,93 @@ func (s *propertyService) GetProperties(ctx context.Context, req *apiv1.GetPrope
 	if err := checkComponent(req.GetComponent()); err != nil {
 		return nil, err
 	}
+	var state *eventsv1.DeviceState
+	var err error
 	if req.GetAt() != nil {
-		return s.propertiesAt(ctx, req)
+		state, err = s.history.get(ctx, req.GetDeviceId(), req.GetModule(), req.GetAt())
+	} else {
+		state, _, err = s.get(ctx, req.GetDeviceId(), req.GetModule())
 	}
-	state, _, err := s.get(ctx, req.GetDeviceId(), req.GetModule())
 	if err != nil {
 		return nil, err
 	}
-	return properties(state, req.GetModule(), req.GetComponent())
+	model, err := s.model(state, req.GetModule(), req.GetComponent(), req.GetUnmodeled())
+	if err != nil {
+		return nil, err
+	}
+	return properties(state, req.GetModule(), req.GetComponent(), seen(model, req.GetUnmodeled()))
 }
 
 func (s *propertyService) ReplaceProperties(ctx context.Context, req *apiv1.ReplacePropertiesRequest) (*structpb.Struct, error) {
-	if req.GetComponent() != "" {
-		return s.replaceComponent(ctx, req)
-	}
-	return s.write(ctx, req.GetDeviceId(), req.GetModule(), "", req.GetProperties().AsMap(), true)
-}
-
-// replaceComponent removes what the component has and is not given.
-func (s *propertyService) replaceComponent(ctx context.Context, req *apiv1.ReplacePropertiesRequest) (*structpb.Struct, error) {
-	state, _, err := s.get(ctx, req.GetDeviceId(), req.GetModule())
-	if err != nil {
-		return nil, err
-	}
-	before, err := device.PropertiesOf(state, req.GetModule())
-	if err != nil {
-		return nil, toStatus(err)
-	}
-	patch := map[string]any{}
-	for name, p := range before.Components[req.GetComponent()] {
-		if p.Wished {
-			patch[name] = nil
-		}
-	}
-	for name, value := range req.GetProperties().AsMap() {
-		patch[name] = value
-	}
-	return s.write(ctx, req.GetDeviceId(), req.GetModule(), req.GetComponent(), patch, false)
+	return s.write(ctx, req, true)
 }
 
 func (s *propertyService) UpdateProperties(ctx context.Context, req *apiv1.UpdatePropertiesRequest) (*structpb.Struct, error) {
-	return s.write(ctx, req.GetDeviceId(), req.GetModule(), req.GetComponent(), req.GetProperties().AsMap(), false)
+	return s.write(ctx, req, false)
 }
 
-func (s *propertyService) write(ctx context.Context, id, module, component string, values map[string]any, replace bool) (*structpb.Struct, error) {
+// writeRequest is what the requests that set properties have in common.
+type writeRequest interface {
+	GetDeviceId() string
+	GetModule() string
+	GetComponent() string
+	GetProperties() *structpb.Struct
+	GetUnmodeled() bool
+}
+
+func (s *propertyService) write(ctx context.Context, req writeRequest, replace bool) (*structpb.Struct, error) {
+	module, component := req.GetModule(), req.GetComponent()
 	if err := checkComponent(component); err != nil {
 		return nil, err
 	}
-	delete(values, "$metadata") // a reader may send back what it read
-	if component != "" {
-		values["__t"] = "c"
-		values = map[string]any{component: values}
-	}
-	patch, err := json.Marshal(values)
-	if err != nil {
-		return nil, badField("properties", "the properties are not JSON: %s", err)
-	}
-	state, err := s.change(ctx, id, module, &eventsv1.DeviceEvent{Change: &eventsv1.DeviceEvent_PropertiesDesired{
-		PropertiesDesired: &eventsv1.PropertiesDesired{Patch: patch, Replace: replace},
-	}})
+	state, _, err := s.get(ctx, req.GetDeviceId(), module)
 	if err != nil {
 		return nil, err
 	}
+	model, err := s.model(state, module, component, req.GetUnmodeled())
+	if err != nil {
+		return nil, err
+	}
+	had, err := device.PropertiesOf(state, module)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	write, values := newPropertyWrite(model, req.GetUnmodeled()), req.GetProperties().AsMap()
+	if component != "" {
+		if replace {
+			write.remove(had.Components[component])
+		}
+		write.take(values)
+		write.within(component)
+		replace = false
+	} else {
+		write.take(values)
+		if replace {
+			write.keep(had)
+		}
+	}
+	if err := write.err(); err != nil {
+		return nil, err
+	}
+	event, err := write.event(replace, module == "" && len(state.GetCloud()) > 0)
+	if err != nil {
+		return nil, err
+	}
+	if state, err = s.change(ctx, req.GetDeviceId(), module, event); err != nil {
+		return nil, err
+	}
 	answerWith(ctx, http.StatusAccepted)
-	return properties(state, module, component)
+	return properties(state, module, component, seen(model, req.GetUnmodeled()))
+}
+
+// model is what the template says of the properties; with unmodeled it need not have
+// the component.
+func (s *propertyService) model(state *eventsv1.DeviceState, module, component string, unmodeled bool) (*dtdl.Interface, error) {
+	model, err := s.capabilities(state, module, component)
+	if err != nil && unmodeled {
+		return nil, nil //nolint:nilnil // as for a device without a template
+	}
+	return model, err
 }
 
 func checkComponent(name string) error {
@@ -102,8 +125,9 @@ func checkComponent(name string) error {
 }
 
 // properties are an identity's as IoT Central shows them: values by name,
-// components as objects, and what is known about each property in $metadata.
-func properties(state *eventsv1.DeviceState, module, component string) (*structpb.Struct, error) {
+// components as objects, and what is known about each property in $metadata. A model
+// leaves out what it does not have; nil shows everything.
+func properties(state *eventsv1.DeviceState, module, component string, model *dtdl.Interface) (*structpb.Struct, error) {
 	all, err := device.PropertiesOf(state, module)
 	if err != nil {
 		return nil, toStatus(err)
@@ -111,15 +135,41 @@ func properties(state *eventsv1.DeviceState, module, component string) (*structp
 	if component != "" {
 		all = device.Properties{Own: all.Components[component]}
 	}
-	values := withMetadata(all.Own)
+	values := withMetadata(modeled(model, all.Own))
 	for name, inner := range all.Components {
-		values[name] = withMetadata(inner)
+		if model == nil {
+			values[name] = withMetadata(inner)
+		} else if c := model.Find(dtdl.Component, name); c != nil {
+			values[name] = withMetadata(modeled(c.Interface, inner))
+		}
 	}
 	s, err := structpb.NewStruct(values)
 	if err != nil {
 		return nil, toStatus(fmt.Errorf("properties: %w", err))
 	}
 	return s, nil
+}
+
+// seen is the model that a reader's view is bound by: none with unmodeled.
+func seen(model *dtdl.Interface, unmodeled bool) *dtdl.Interface {
+	if unmodeled {
+		return nil
+	}
+	return model
+}
+
+// modeled are the properties that the model has.
+func modeled(model *dtdl.Interface, properties map[string]device.Property) map[string]device.Property {
+	if model == nil {
+		return properties
+	}
+	found := map[string]device.Property{}
+	for name, p := range properties {
+		if model.Find(dtdl.Property, name) != nil {
+			found[name] = p
+		}
+	}
+	return found
 }
 
 func withMetadata(properties map[string]device.Property) map[string]any {

@@ -31,7 +31,13 @@ const (
 //
 // PropertyService reads and writes a device's properties: of the device, of a
 // component, of a module, of a module's component. A write goes to the device as
-// desired properties; the device answers by reporting.
+// desired properties; the device answers by reporting. Cloud properties of the
+// device's template are kept here and never reach the device.
+//
+// The template says which properties there are. Others than its own are left out of
+// an answer and refused in a write, unless `unmodeled` is true; values are checked
+// against their schemas. A device without a template takes everything and shows
+// everything.
 //
 // A property's value is the desired one while the device has not refused it, else
 // the reported one; `$metadata` has both sides: desiredValue, desiredVersion,
@@ -39,7 +45,10 @@ const (
 type PropertyServiceClient interface {
 	// GetProperties reads all properties.
 	GetProperties(ctx context.Context, in *GetPropertiesRequest, opts ...grpc.CallOption) (*structpb.Struct, error)
-	// ReplaceProperties makes the desired properties exactly those given.
+	// ReplaceProperties makes the desired and the cloud properties exactly those
+	// given: one that is left out is no longer desired, or has no value any more. What
+	// the device has reported stays, and so do, unless `unmodeled` is true, the
+	// properties that the template does not have.
 	ReplaceProperties(ctx context.Context, in *ReplacePropertiesRequest, opts ...grpc.CallOption) (*structpb.Struct, error)
 	// UpdateProperties merges into the desired properties; null removes one (RFC 7396).
 	UpdateProperties(ctx context.Context, in *UpdatePropertiesRequest, opts ...grpc.CallOption) (*structpb.Struct, error)
@@ -89,7 +98,13 @@ func (c *propertyServiceClient) UpdateProperties(ctx context.Context, in *Update
 //
 // PropertyService reads and writes a device's properties: of the device, of a
 // component, of a module, of a module's component. A write goes to the device as
-// desired properties; the device answers by reporting.
+// desired properties; the device answers by reporting. Cloud properties of the
+// device's template are kept here and never reach the device.
+//
+// The template says which properties there are. Others than its own are left out of
+// an answer and refused in a write, unless `unmodeled` is true; values are checked
+// against their schemas. A device without a template takes everything and shows
+// everything.
 //
 // A property's value is the desired one while the device has not refused it, else
 // the reported one; `$metadata` has both sides: desiredValue, desiredVersion,
@@ -97,7 +112,10 @@ func (c *propertyServiceClient) UpdateProperties(ctx context.Context, in *Update
 type PropertyServiceServer interface {
 	// GetProperties reads all properties.
 	GetProperties(context.Context, *GetPropertiesRequest) (*structpb.Struct, error)
-	// ReplaceProperties makes the desired properties exactly those given.
+	// ReplaceProperties makes the desired and the cloud properties exactly those
+	// given: one that is left out is no longer desired, or has no value any more. What
+	// the device has reported stays, and so do, unless `unmodeled` is true, the
+	// properties that the template does not have.
 	ReplaceProperties(context.Context, *ReplacePropertiesRequest) (*structpb.Struct, error)
 	// UpdateProperties merges into the desired properties; null removes one (RFC 7396).
 	UpdateProperties(context.Context, *UpdatePropertiesRequest) (*structpb.Struct, error)
