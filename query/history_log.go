@@ -75,9 +75,11 @@ type run struct {
 	states    map[int64]*eventsv1.DeviceState
 }
 
-const nearestCheckpoints = "SELECT device, max(event_offset), argMax(state, event_offset) FROM device_state_history " +
+// nearestCheckpoints finds them by their offsets and reads only their states.
+const nearestCheckpoints = "SELECT device, event_offset, state FROM device_state_history PREWHERE tenant = {tenant:String} AND device IN {devices:Array(String)} " +
+	"AND (device, event_offset) IN (SELECT device, max(event_offset) FROM device_state_history " +
 	"WHERE tenant = {tenant:String} AND device IN {devices:Array(String)} " +
-	"AND arrayExists((d, up_to) -> d = device AND event_offset <= up_to, {devices:Array(String)}, {bounds:Array(Int64)}) GROUP BY device"
+	"AND arrayExists((d, up_to) -> d = device AND event_offset <= up_to, {devices:Array(String)}, {bounds:Array(Int64)}) GROUP BY device)"
 
 // nearest are the runs from each position's nearest checkpoint up to its upTo, or
 // its newest event when toNewest says so of it.

@@ -147,7 +147,7 @@ var (
 func TestTheStateAtAnyTimeIsWhatWasAnsweredThen(t *testing.T) {
 	enginetest.EachLog(t, func(t *testing.T, broker enginetest.Log) {
 		p := startPast(t, broker)
-		p.live(t)
+		p.live()
 		p.wantPast(p.recordings)
 		_, answer, _ := p.call(http.MethodGet, at("/api/devices/d", p.recordings[0].at), nil)
 		require.Contains(t, string(answer), "did not exist yet")
@@ -173,7 +173,7 @@ func TestTheStateAtAnyTimeIsWhatWasAnsweredThen(t *testing.T) {
 }
 
 // live is the life of the device d, with its modules m1 and m2, beside another one.
-func (p *past) live(t *testing.T) {
+func (p *past) live() {
 	paths := []string{"/api/devices/d", "/api/devices/d/properties", "/api/devices/d/components/c/properties", "/api/devices/d/modules/m1/properties", "/api/devices/d/modules/m2/components/lens/properties", "/api/devices"}
 	device := func(method, below, body string) func() {
 		return func() { p.call(method, "/api/devices/d"+below, body) } // some are refused
