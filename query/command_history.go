@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
@@ -141,7 +142,7 @@ func toCommand(ev *eventsv1.DeviceEvent, answer *eventsv1.CommandAnswered) (*api
 		out.Request, err = commandPayload(c.GetPayload())
 	} else if body := ev.GetMessageEnqueued().GetBody(); string(body) != noParameter {
 		if out.Request, err = commandPayload(body); err != nil { // it is not JSON but text
-			out.Request, err = structpb.NewStringValue(string(body)), nil
+			out.Request, err = structpb.NewStringValue(strings.ToValidUTF8(string(body), "\uFFFD")), nil
 		}
 	}
 	if err == nil && answer != nil {

@@ -75,6 +75,12 @@ type run struct {
 	states    map[int64]*eventsv1.DeviceState
 }
 
+// nearestCheckpoints finds them by their offsets and reads only their states.
+const nearestCheckpoints = "SELECT device, event_offset, state FROM device_state_history PREWHERE tenant = {tenant:String} AND device IN {devices:Array(String)} " +
+	"AND (device, event_offset) IN (SELECT device, max(event_offset) FROM device_state_history " +
+	"WHERE tenant = {tenant:String} AND device IN {devices:Array(String)} " +
+	"AND arrayExists((d, up_to) -> d = device AND event_offset <= up_to, {devices:Array(String)}, {bounds:Array(Int64)}) GROUP BY device)"
+
 // nearest are the runs from each position's nearest checkpoint up to its upTo, or
 // its newest event when toNewest says so of it.
 func (h *deviceHistory) nearest(ctx context.Context, tenant string, positions []position, toNewest func(position) bool) ([]run, error) {
@@ -89,10 +95,7 @@ func (h *deviceHistory) nearest(ctx context.Context, tenant string, positions []
 		runs[i] = run{device: p.device, stretches: []history.Stretch{{After: history.Beginning, UpTo: upTo}}, states: map[int64]*eventsv1.DeviceState{}}
 		byDevice[p.device] = &runs[i]
 	}
-	const sql = "SELECT device, max(event_offset), argMax(state, event_offset) FROM device_state_history " +
-		"WHERE tenant = {tenant:String} AND device IN {devices:Array(String)} " +
-		"AND arrayExists((d, up_to) -> d = device AND event_offset <= up_to, {devices:Array(String)}, {bounds:Array(Int64)}) GROUP BY device"
-	err := ask(ctx, h.db, sql, map[string]string{"tenant": tenant, "devices": textsParameter(devices), "bounds": numbersParameter(bounds)}, func(rows driver.Rows) error {
+	err := ask(ctx, h.db, nearestCheckpoints, map[string]string{"tenant": tenant, "devices": textsParameter(devices), "bounds": numbersParameter(bounds)}, func(rows driver.Rows) error {
 		var id, encoded string
 		var offset int64
 		if err := rows.Scan(&id, &offset, &encoded); err != nil {
@@ -153,6 +156,9 @@ func (h *deviceHistory) around(ctx context.Context, tenant, id string, wanted []
 	})
 }
 
+const eventsOfRuns = "SELECT device, offset, event FROM device_events PREWHERE tenant = {tenant:String} AND device IN {devices:Array(String)} " +
+	"AND arrayExists((d, lo, hi) -> d = device AND offset > lo AND offset <= hi, {of:Array(String)}, {after:Array(Int64)}, {up_to:Array(Int64)}) ORDER BY tenant, device, offset"
+
 // fold folds the runs' events and calls each for every step. The devices' states
 // after their runs are in the order of the runs.
 func (h *deviceHistory) fold(ctx context.Context, tenant string, runs []run, each func(device string, step history.Step)) ([]*eventsv1.DeviceState, error) {
@@ -166,9 +172,7 @@ func (h *deviceHistory) fold(ctx context.Context, tenant string, runs []run, eac
 			of, after, upTo = append(of, r.device), append(after, s.After), append(upTo, s.UpTo)
 		}
 	}
-	const sql = "SELECT device, offset, event FROM device_events PREWHERE tenant = {tenant:String} AND device IN {devices:Array(String)} " +
-		"AND arrayExists((d, lo, hi) -> d = device AND offset > lo AND offset <= hi, {of:Array(String)}, {after:Array(Int64)}, {up_to:Array(Int64)}) ORDER BY tenant, device, offset"
-	err := ask(ctx, h.db, sql, map[string]string{
+	err := ask(ctx, h.db, eventsOfRuns, map[string]string{
 		"tenant": tenant, "devices": textsParameter(devices), "of": textsParameter(of), "after": numbersParameter(after), "up_to": numbersParameter(upTo),
 	}, func(rows driver.Rows) error {
 		var id, encoded string
