@@ -28,7 +28,7 @@ func setCloud(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, c *eventsv1.
 	if ev.GetModule() != "" {
 		return rejection(eventsv1.RejectionReason_REJECTION_REASON_INVALID, "module %q has no cloud properties: they are the device's", ev.GetModule())
 	}
-	section, stamps := next.GetCloud(), next.GetCloudStamps()
+	section, stamps := next.GetCloud(), CloudStamps(next)
 	if c.GetReplace() {
 		section, stamps = nil, nil
 	}
@@ -37,7 +37,7 @@ func setCloud(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, c *eventsv1.
 		return refusal
 	}
 	next.Cloud, next.CloudVersion = merged, next.GetCloudVersion()+1
-	next.CloudStamps = stamp(stamps, changes, next.GetCloudVersion(), ev.GetTime())
+	next.CloudDates, next.CloudStamps = stamps.stamp(changes, next.GetCloudVersion(), ev.GetTime()), nil
 	return nil
 }
 
@@ -62,7 +62,7 @@ func validateTags(tags []byte) error {
 	if len(tags) > maxTagsBytes {
 		return fmt.Errorf("tags have %d bytes: use at most %d", len(tags), maxTagsBytes)
 	}
-	if _, err := parseObject(tags); err != nil {
+	if _, err := readPatch(tags); err != nil {
 		return fmt.Errorf("tags: %w", err)
 	}
 	return nil
@@ -108,38 +108,39 @@ func initialize(next *eventsv1.DeviceState, initial []byte, at *timestamppb.Time
 // absent is the part of a patch for which the section has no value; nil when there
 // is none.
 func absent(section, patch []byte) ([]byte, error) {
-	desired := map[string]any{}
-	var err error
-	if len(section) > 0 {
-		if desired, err = decodeObject(section); err != nil {
-			return nil, err
-		}
-	}
-	wanted, err := parseObject(patch)
+	desired, err := readSection(section)
 	if err != nil {
 		return nil, err
 	}
-	for name, value := range wanted {
-		inner, isComponent := IsComponent(value)
-		have, isThere := desired[name]
-		existing, both := IsComponent(have)
+	wanted, err := readPatch(patch)
+	if err != nil {
+		return nil, err
+	}
+	missing := value{kind: '{'}
+	for _, m := range wanted.members {
+		have, isThere := desired.find(m.name)
 		switch {
 		case !isThere:
-		case isComponent && both:
-			for inside := range existing {
-				if inside != componentMarker {
-					delete(inner, inside)
-				}
+			missing.members = append(missing.members, m)
+		case m.value.component() && have.component():
+			if m.value.members = absentOf(have, m.value); len(m.value.members) > 1 {
+				missing.members = append(missing.members, m)
 			}
-			if len(inner) <= 1 {
-				delete(wanted, name)
-			}
-		default:
-			delete(wanted, name)
 		}
 	}
-	if len(wanted) == 0 {
+	if len(missing.members) == 0 {
 		return nil, nil
 	}
-	return encodeObject(wanted)
+	return missing.appendTo(nil), nil
+}
+
+// absentOf is what a component lacks of another, with the marker.
+func absentOf(have, wanted value) []member {
+	var missing []member
+	for _, m := range wanted.members {
+		if _, isThere := have.find(m.name); !isThere || string(m.name) == componentMarker {
+			missing = append(missing, m)
+		}
+	}
+	return missing
 }

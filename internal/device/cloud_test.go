@@ -53,7 +53,7 @@ func TestCloudPropertiesNeverReachTheDevice(t *testing.T) {
 	require.Nil(t, outcome.GetRejection())
 	require.JSONEq(t, `{"owner":"ann"}`, string(s.GetCloud()))
 	require.Zero(t, s.GetSelf().GetTwin().GetDesiredVersion())
-	require.EqualValues(t, 1, StampOf(s.GetCloudStamps(), "owner").GetVersion())
+	require.EqualValues(t, 1, CloudStamps(s).Of("owner").GetVersion())
 }
 
 func TestAModelsTemplateIsGivenOnceAtConnect(t *testing.T) {

@@ -121,7 +121,7 @@ func shallow(s *eventsv1.DeviceState) *eventsv1.DeviceState {
 		ProvisionedAt: s.GetProvisionedAt(), ReprovisionedAt: s.GetReprovisionedAt(),
 		Revision: s.GetRevision(), Self: s.GetSelf(), Modules: s.GetModules(),
 		Parent: s.GetParent(), Relationship: s.GetRelationship(),
-		Cloud: s.GetCloud(), CloudVersion: s.GetCloudVersion(), CloudStamps: s.GetCloudStamps(),
+		Cloud: s.GetCloud(), CloudVersion: s.GetCloudVersion(), CloudStamps: s.GetCloudStamps(), CloudDates: s.GetCloudDates(),
 		Tags: s.GetTags(), Edge: s.GetEdge(), Deployment: s.GetDeployment(),
 	}
 }

@@ -2,188 +2,258 @@ package device
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"strings"
-)
-
-// Bounds of a twin's properties (FEATURES.md HUB-02).
-const (
-	maxPropertyDepth = 10
-	maxPropertyKey   = 1 << 10
-	maxPropertyValue = 4 << 10
-	maxPropertyInt   = 4503599627370496
 )
 
 // MergePatch applies a JSON merge patch (RFC 7396) to an object; empty is `{}`.
 // The result has sorted keys and no spaces, so equal objects are equal bytes. A
 // patch that is not an object, or breaks a bound of a twin, is an error.
 func MergePatch(object, patch []byte) ([]byte, error) {
-	merged, _, err := mergePatch(object, patch)
-	return merged, err
-}
-
-// mergePatch gives beside the result what the patch says.
-func mergePatch(object, patch []byte) (merged []byte, changes map[string]any, err error) {
-	target := map[string]any{}
-	if len(object) > 0 {
-		if target, err = decodeObject(object); err != nil {
-			return nil, nil, err
-		}
+	target, err := readSection(object)
+	if err != nil {
+		return nil, err
 	}
-	if changes, err = parseObject(patch); err != nil {
-		return nil, nil, err
+	changes, err := readPatch(patch)
+	if err != nil {
+		return nil, err
 	}
-	merge(target, changes)
-	merged, err = encodeObject(target)
-	return merged, changes, err
+	return mergeInto(target.appendTo(nil), changes)
 }
 
 // DiffPatch is the merge patch that makes one object of another.
 func DiffPatch(from, to []byte) ([]byte, error) {
-	before, after := map[string]any{}, map[string]any{}
-	var err error
-	if len(from) > 0 {
-		if before, err = decodeObject(from); err != nil {
-			return nil, err
-		}
-	}
-	if len(to) > 0 {
-		if after, err = decodeObject(to); err != nil {
-			return nil, err
-		}
-	}
-	return encodeObject(diff(before, after))
-}
-
-func merge(target, changes map[string]any) {
-	for key, value := range changes {
-		inner, isObject := value.(map[string]any)
-		switch {
-		case value == nil:
-			delete(target, key)
-		case isObject:
-			below, ok := target[key].(map[string]any)
-			if !ok {
-				below = map[string]any{}
-			}
-			merge(below, inner)
-			target[key] = below
-		default:
-			target[key] = value
-		}
-	}
-}
-
-func diff(before, after map[string]any) map[string]any {
-	patch := map[string]any{}
-	for key := range before {
-		if _, kept := after[key]; !kept {
-			patch[key] = nil
-		}
-	}
-	for key, value := range after {
-		old, had := before[key]
-		inner, isObject := value.(map[string]any)
-		oldInner, wasObject := old.(map[string]any)
-		switch {
-		case isObject && wasObject:
-			if below := diff(oldInner, inner); len(below) > 0 {
-				patch[key] = below
-			}
-		case !had || !equal(old, value):
-			patch[key] = value
-		}
-	}
-	return patch
-}
-
-func equal(a, b any) bool {
-	x, errX := json.Marshal(a)
-	y, errY := json.Marshal(b)
-	return errX == nil && errY == nil && bytes.Equal(x, y)
-}
-
-// parseObject reads an object that a device or a person sent, within the bounds
-// of a twin.
-func parseObject(raw []byte) (map[string]any, error) {
-	if len(raw) > maxSectionBytes {
-		return nil, fmt.Errorf("properties have %d bytes: send at most %d", len(raw), maxSectionBytes)
-	}
-	object, err := decodeObject(raw)
+	before, err := readSection(from)
 	if err != nil {
 		return nil, err
 	}
-	return object, checkObject(object, 1)
+	after, err := readSection(to)
+	if err != nil {
+		return nil, err
+	}
+	return diff(before, after).appendTo(nil), nil
 }
 
-func decodeObject(raw []byte) (map[string]any, error) {
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.UseNumber()
-	var object map[string]any
-	if err := decoder.Decode(&object); err != nil {
-		return nil, fmt.Errorf("properties are not a JSON object: %w", err)
+// readSection reads an object; empty is `{}`.
+func readSection(raw []byte) (value, error) {
+	if len(raw) == 0 {
+		return value{kind: '{'}, nil
 	}
-	if _, err := decoder.Token(); object == nil || !errors.Is(err, io.EOF) {
-		return nil, errors.New("properties are not one JSON object")
-	}
-	return object, nil
+	return readObject(raw)
 }
 
-// encodeObject writes an object with sorted keys and without spaces.
-func encodeObject(object map[string]any) ([]byte, error) {
-	var out bytes.Buffer
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(object); err != nil {
-		return nil, fmt.Errorf("encode properties: %w", err)
-	}
-	return bytes.TrimSuffix(out.Bytes(), []byte{'\n'}), nil
-}
-
-func checkObject(object map[string]any, depth int) error {
-	if depth > maxPropertyDepth {
-		return fmt.Errorf("properties are nested deeper than %d objects", maxPropertyDepth)
-	}
-	for key, value := range object {
-		if key == "" || len(key) > maxPropertyKey || strings.ContainsFunc(key, forbiddenInKey) {
-			return fmt.Errorf("property name %q is not valid: use up to %d bytes without control characters, '.', '$' or spaces", clip(key), maxPropertyKey)
-		}
-		if err := checkValue(value, depth); err != nil {
-			return fmt.Errorf("property %s: %w", clip(key), err)
+func diff(before, after value) value {
+	patch := value{kind: '{'}
+	for _, m := range before.members {
+		if _, kept := after.find(m.name); !kept {
+			patch.members = append(patch.members, member{m.name, value{text: null}})
 		}
 	}
-	return nil
+	for _, m := range after.members {
+		old, had := before.find(m.name)
+		switch {
+		case had && old.kind == '{' && m.value.kind == '{':
+			if below := diff(old, m.value); len(below.members) > 0 {
+				patch.members = append(patch.members, member{m.name, below})
+			}
+		case !had || !bytes.Equal(old.appendTo(nil), m.value.appendTo(nil)):
+			patch.members = append(patch.members, m)
+		}
+	}
+	patch.members = lastOfEach(patch.members)
+	return patch
 }
 
-func forbiddenInKey(r rune) bool { return r < ' ' || r == 0x7f || r == '.' || r == '$' || r == ' ' }
+// errNotSection is of an object that this package has not written.
+var errNotSection = errors.New("properties of the state cannot be read: restore the log from its backup")
 
-func checkValue(value any, depth int) error {
-	switch v := value.(type) {
-	case map[string]any:
-		return checkObject(v, depth+1)
-	case []any:
-		if depth >= maxPropertyDepth {
-			return fmt.Errorf("nested deeper than %d", maxPropertyDepth)
+// mergeInto applies a patch to a section as this package writes it: with sorted
+// keys and no spaces. It copies what the patch does not name as it is, so that a
+// small patch of a large section costs little more than the copy.
+func mergeInto(section []byte, patch value) ([]byte, error) {
+	out, rest, err := mergeObject(make([]byte, 0, len(section)+256), section, patch.members)
+	if err == nil && len(rest) > 0 {
+		err = errNotSection
+	}
+	return out, err
+}
+
+// mergeObject merges into the object that a section begins with (none: empty), and
+// returns what follows it.
+func mergeObject(out, section []byte, patch []member) (merged, rest []byte, err error) {
+	out = append(out, '{')
+	first := len(out)
+	if len(section) == 0 {
+		return append(appendMembers(out, first, patch), '}'), nil, nil
+	}
+	t := target{rest: section}
+	if !t.begin() {
+		return out, nil, errNotSection
+	}
+	for t.next() {
+		name, err := t.name()
+		if err != nil {
+			return out, nil, err
 		}
-		for _, element := range v {
-			if err := checkValue(element, depth+1); err != nil {
-				return err
+		n, same := 0, false
+		for n < len(patch) {
+			order := bytes.Compare(patch[n].name, name)
+			if same = order == 0; order >= 0 {
+				break
+			}
+			n++
+		}
+		out, patch = appendMembers(out, first, patch[:n]), patch[n:]
+		if !same {
+			out = append(separate(out, first), t.member...)
+			continue
+		}
+		if out, err = mergeMember(out, first, t, patch[0].value); err != nil {
+			return out, nil, err
+		}
+		patch = patch[1:]
+	}
+	if !t.ended {
+		return out, nil, errNotSection
+	}
+	return append(appendMembers(out, first, patch), '}'), t.rest, nil
+}
+
+// mergeMember writes the member of both.
+func mergeMember(out []byte, first int, t target, change value) ([]byte, error) {
+	if change.isNull() {
+		return out, nil
+	}
+	out = append(separate(out, first), t.quoted...)
+	out = append(out, ':')
+	if change.kind != '{' {
+		return change.appendTo(out), nil
+	}
+	var below []byte
+	if t.value[0] == '{' {
+		below = t.value
+	}
+	out, _, err := mergeObject(out, below, change.members)
+	return out, err
+}
+
+// appendMembers writes members of a patch that the object does not have.
+func appendMembers(out []byte, first int, patch []member) []byte {
+	for i := range patch {
+		v := &patch[i].value
+		if v.isNull() {
+			continue
+		}
+		out = append(appendString(separate(out, first), patch[i].name), ':')
+		if v.kind != '{' {
+			out = v.appendTo(out)
+			continue
+		}
+		out = append(out, '{')
+		out = append(appendMembers(out, len(out), v.members), '}')
+	}
+	return out
+}
+
+// separate puts a comma before every member but the first.
+func separate(out []byte, first int) []byte {
+	if len(out) == first {
+		return out
+	}
+	return append(out, ',')
+}
+
+// target walks the members of an object that is written as this package does.
+type target struct {
+	rest                  []byte
+	member, quoted, value []byte // the present one: all of it, its name, its value
+	ended                 bool
+}
+
+func (t *target) begin() bool {
+	if len(t.rest) < 2 || t.rest[0] != '{' {
+		return false
+	}
+	t.rest = t.rest[1:]
+	return true
+}
+
+// next goes to the next member. There is none at the object's end, and where
+// something is wrong.
+func (t *target) next() bool {
+	if len(t.rest) > 0 && t.rest[0] == ',' && t.member != nil {
+		t.rest = t.rest[1:]
+	}
+	if len(t.rest) > 0 && t.rest[0] == '}' {
+		t.rest, t.ended = t.rest[1:], true
+		return false
+	}
+	name := skipString(t.rest)
+	if name <= 0 || name >= len(t.rest) || t.rest[name] != ':' {
+		return false
+	}
+	n := skipValue(t.rest[name+1:])
+	if n <= 0 {
+		return false
+	}
+	n += name + 1
+	t.member, t.quoted, t.value = t.rest[:n], t.rest[:name], t.rest[name+1:n]
+	t.rest = t.rest[n:]
+	return true
+}
+
+func (t *target) name() ([]byte, error) {
+	name := t.quoted[1 : len(t.quoted)-1]
+	if bytes.IndexByte(name, '\\') < 0 {
+		return name, nil
+	}
+	return decodeString(t.quoted)
+}
+
+// skipString is the length of the string that the text begins with; 0 when there is
+// none.
+func skipString(text []byte) int {
+	if len(text) == 0 || text[0] != '"' {
+		return 0
+	}
+	for i := 1; i < len(text); i++ {
+		switch text[i] {
+		case '"':
+			return i + 1
+		case '\\':
+			i++
+		}
+	}
+	return 0
+}
+
+// skipValue is the length of the value that the text begins with; 0 when there is
+// none.
+func skipValue(text []byte) int {
+	depth := 0
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '"':
+			n := skipString(text[i:])
+			if n == 0 {
+				return 0
+			}
+			if i += n - 1; depth == 0 {
+				return i + 1
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			switch depth--; {
+			case depth < 0:
+				return i
+			case depth == 0:
+				return i + 1
+			}
+		case ',':
+			if depth == 0 {
+				return i
 			}
 		}
-	case string:
-		if len(v) > maxPropertyValue {
-			return fmt.Errorf("has %d bytes: at most %d", len(v), maxPropertyValue)
-		}
-	case json.Number:
-		if n, err := v.Int64(); err == nil && (n > maxPropertyInt || n < -maxPropertyInt) {
-			return fmt.Errorf("integer %s is beyond ±%d: send it as a string", v, int64(maxPropertyInt))
-		}
-		if _, err := v.Float64(); err != nil {
-			return fmt.Errorf("number %s is out of range", clip(v.String()))
-		}
 	}
-	return nil
+	return 0
 }

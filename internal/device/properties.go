@@ -83,19 +83,22 @@ func PropertiesOf(s *eventsv1.DeviceState, module string) (Properties, error) {
 			return out, err
 		}
 	}
+	dates := DesiredStamps(twin).byPath()
 	out.visit(desired, func(p *Property, value any, path string) {
-		p.Desired, p.Wished, p.DesiredStamp = value, true, StampOf(twin.GetDesiredStamps(), path)
+		p.Desired, p.Wished, p.DesiredStamp = value, true, dates[path]
 		p.Value = value
 	})
+	dates = ReportedStamps(twin).byPath()
 	out.visit(reported, func(p *Property, value any, path string) {
-		p.ReportedStamp = StampOf(twin.GetReportedStamps(), path)
+		p.ReportedStamp = dates[path]
 		value, p.Ack = acknowledgement(value)
 		if p.Value = value; p.Wished && p.Sync() != Rejected {
 			p.Value = p.Desired
 		}
 	})
+	dates = CloudStamps(s).byPath()
 	out.visit(cloud, func(p *Property, value any, path string) {
-		*p = Property{Value: value, Desired: value, Wished: true, Cloud: true, DesiredStamp: StampOf(s.GetCloudStamps(), path)}
+		*p = Property{Value: value, Desired: value, Wished: true, Cloud: true, DesiredStamp: dates[path]}
 	})
 	return out, nil
 }

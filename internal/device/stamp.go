@@ -1,11 +1,15 @@
 package device
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 
-	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 )
 
 // componentMarker is the member that makes an object of a twin a component
@@ -18,53 +22,183 @@ func IsComponent(value any) (map[string]any, bool) {
 	return object, object != nil && object[componentMarker] == "c"
 }
 
-// stamp dates the properties that a patch changes, in a list of its own.
-func stamp(stamps []*eventsv1.PropertyStamp, changes map[string]any, version uint64, at *timestamppb.Timestamp) []*eventsv1.PropertyStamp {
-	out := slices.Clone(stamps)
-	set := func(path string) {
-		s := &eventsv1.PropertyStamp{Path: path, Version: version, At: at}
-		i, found := findStamp(out, path)
-		if found {
-			out[i] = s
-			return
-		}
-		out = slices.Insert(out, i, s)
+// Stamps say when each property of a section was last set: PropertyStamps, encoded,
+// in order of their paths.
+type Stamps []byte
+
+// DesiredStamps are those of a twin's desired section.
+func DesiredStamps(t *eventsv1.Twin) Stamps {
+	return stampsOf(t.GetDesiredDates(), t.GetDesiredStamps())
+}
+
+// ReportedStamps are those of a twin's reported section.
+func ReportedStamps(t *eventsv1.Twin) Stamps {
+	return stampsOf(t.GetReportedDates(), t.GetReportedStamps())
+}
+
+// CloudStamps are those of a device's cloud properties.
+func CloudStamps(s *eventsv1.DeviceState) Stamps {
+	return stampsOf(s.GetCloudDates(), s.GetCloudStamps())
+}
+
+func stampsOf(encoded []byte, old []*eventsv1.PropertyStamp) Stamps {
+	if len(old) == 0 {
+		return encoded
 	}
-	for name, value := range changes {
-		component, isComponent := IsComponent(value)
-		switch {
-		case value == nil:
-			out = unstamp(out, name, true)
-		case !isComponent:
-			set(name)
+	for _, s := range old {
+		encoded = appendStamp(encoded, s.GetPath(), stampedBy(s.GetVersion(), s.GetAt()))
+	}
+	return encoded
+}
+
+// Of is when a property (`name`, or `component/name`) was last set; nil when that is
+// not known.
+func (s Stamps) Of(path string) *eventsv1.PropertyStamp {
+	for entry, there := s.first(); there; entry, there = s.first() {
+		if string(entry.path) == path {
+			stamp := new(eventsv1.PropertyStamp)
+			if proto.Unmarshal(entry.body, stamp) != nil {
+				return nil
+			}
+			return stamp
 		}
-		for inner, value := range component {
-			switch {
-			case inner == componentMarker:
-			case value == nil:
-				out = unstamp(out, name+"/"+inner, false)
-			default:
-				set(name + "/" + inner)
+		s = s[entry.length:]
+	}
+	return nil
+}
+
+func (s Stamps) byPath() map[string]*eventsv1.PropertyStamp {
+	var all eventsv1.PropertyStamps
+	if proto.Unmarshal(s, &all) != nil {
+		return nil
+	}
+	stamps := make(map[string]*eventsv1.PropertyStamp, len(all.GetStamps()))
+	for _, stamp := range all.GetStamps() {
+		stamps[stamp.GetPath()] = stamp
+	}
+	return stamps
+}
+
+// stampEntry is a stamp among others.
+type stampEntry struct {
+	path, body []byte
+	length     int // with its tag
+}
+
+// Tags of the only field of PropertyStamps and of the first of PropertyStamp.
+const (
+	stampTag = 1<<3 | byte(protowire.BytesType)
+	pathTag  = 1<<3 | byte(protowire.BytesType)
+)
+
+// first is the stamp that they begin with. What cannot be read counts as the end:
+// the fold wrote it.
+func (s Stamps) first() (stampEntry, bool) {
+	if len(s) == 0 || s[0] != stampTag {
+		return stampEntry{}, false
+	}
+	body, n := protowire.ConsumeBytes(s[1:])
+	if n < 0 || len(body) == 0 || body[0] != pathTag {
+		return stampEntry{}, false
+	}
+	path, m := protowire.ConsumeBytes(body[1:])
+	return stampEntry{path, body, n + 1}, m >= 0
+}
+
+// restamp is what becomes of the stamp of a path, or of all paths that begin with it.
+type restamp struct {
+	path          string
+	remove, below bool
+}
+
+// stampChanges says which stamps a patch changes, given the section it has made:
+// whether a member is a component is seen there, whatever the patch says of it.
+func stampChanges(merged []byte, patch value) []restamp {
+	var changes []restamp
+	for _, m := range patch.members {
+		name := string(m.name)
+		switch {
+		case m.value.isNull():
+			changes = append(changes, restamp{path: name, remove: true}, restamp{path: name + "/", remove: true, below: true})
+		case m.value.kind == '{' && isComponentIn(merged, m.name):
+			changes = append(changes, restamp{path: name, remove: true})
+			for _, inner := range m.value.members {
+				if string(inner.name) != componentMarker {
+					changes = append(changes, restamp{path: name + "/" + string(inner.name), remove: inner.value.isNull()})
+				}
+			}
+		default:
+			changes = append(changes, restamp{path: name}, restamp{path: name + "/", remove: true, below: true})
+		}
+	}
+	slices.SortFunc(changes, func(a, b restamp) int { return strings.Compare(a.path, b.path) })
+	return changes
+}
+
+// isComponentIn reports whether a member of a section is a component.
+func isComponentIn(section, name []byte) bool {
+	at := func(object, name []byte) []byte {
+		t := target{rest: object}
+		for there := t.begin() && t.next(); there; there = t.next() {
+			if found, err := t.name(); err == nil && bytes.Equal(found, name) {
+				return t.value
 			}
 		}
+		return nil
+	}
+	return string(at(at(section, name), []byte(componentMarker))) == `"c"`
+}
+
+// stamp applies changes to stamps and returns new ones; both are in order.
+func (s Stamps) stamp(changes []restamp, version uint64, at *timestamppb.Timestamp) Stamps {
+	out := make(Stamps, 0, len(s)+64*len(changes))
+	by := stampedBy(version, at)
+	for entry, there := s.first(); there; entry, there = s.first() {
+		n := 0
+		for ; n < len(changes) && !changes[n].beyond(entry.path); n++ {
+			out = changes[n].appendTo(out, by)
+		}
+		changes = changes[n:]
+		if len(changes) == 0 || !changes[0].concerns(entry.path) {
+			out = append(out, s[:entry.length]...)
+		}
+		s = s[entry.length:]
+	}
+	for _, c := range changes {
+		out = c.appendTo(out, by)
 	}
 	return out
 }
 
-func unstamp(stamps []*eventsv1.PropertyStamp, path string, below bool) []*eventsv1.PropertyStamp {
-	return slices.DeleteFunc(stamps, func(s *eventsv1.PropertyStamp) bool {
-		return s.GetPath() == path || below && strings.HasPrefix(s.GetPath(), path+"/")
-	})
-}
+// beyond reports whether the change stands at the path or after it: all changes
+// before that are done with.
+func (c restamp) beyond(path []byte) bool { return c.concerns(path) || c.path > string(path) }
 
-func findStamp(stamps []*eventsv1.PropertyStamp, path string) (int, bool) {
-	return slices.BinarySearchFunc(stamps, path, func(s *eventsv1.PropertyStamp, path string) int { return strings.Compare(s.GetPath(), path) })
-}
-
-// StampOf is when a property was last set; nil when that is not known.
-func StampOf(stamps []*eventsv1.PropertyStamp, path string) *eventsv1.PropertyStamp {
-	if i, found := findStamp(stamps, path); found {
-		return stamps[i]
+func (c restamp) concerns(path []byte) bool {
+	if c.below {
+		return len(path) >= len(c.path) && string(path[:len(c.path)]) == c.path
 	}
-	return nil
+	return c.path == string(path)
+}
+
+func (c restamp) appendTo(out Stamps, by []byte) Stamps {
+	if c.remove {
+		return out
+	}
+	return appendStamp(out, c.path, by)
+}
+
+// stampedBy is what the stamps of one event have in common, encoded.
+func stampedBy(version uint64, at *timestamppb.Timestamp) []byte {
+	by, err := proto.Marshal(&eventsv1.PropertyStamp{Version: version, At: at})
+	if err != nil {
+		return nil // a version and a time are always encoded
+	}
+	return by
+}
+
+func appendStamp(out []byte, path string, by []byte) []byte {
+	out = protowire.AppendVarint(append(out, stampTag), uint64(1+protowire.SizeBytes(len(path))+len(by)))
+	out = protowire.AppendString(append(out, pathTag), path)
+	return append(out, by...)
 }

@@ -1,8 +1,6 @@
 package device
 
 import (
-	"fmt"
-
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 )
 
@@ -13,12 +11,14 @@ func copyTwin(t *eventsv1.Twin) *eventsv1.Twin {
 	return &eventsv1.Twin{
 		Desired: t.GetDesired(), DesiredVersion: t.GetDesiredVersion(), DesiredAt: t.GetDesiredAt(),
 		Reported: t.GetReported(), ReportedVersion: t.GetReportedVersion(), ReportedAt: t.GetReportedAt(),
-		ModelId: t.GetModelId(), DesiredStamps: t.GetDesiredStamps(), ReportedStamps: t.GetReportedStamps(),
+		ModelId: t.GetModelId(), DesiredDates: t.GetDesiredDates(), ReportedDates: t.GetReportedDates(),
+		DesiredStamps: t.GetDesiredStamps(), ReportedStamps: t.GetReportedStamps(),
 	}
 }
 
 func desire(i *eventsv1.Identity, ev *eventsv1.DeviceEvent, c *eventsv1.PropertiesDesired) *eventsv1.Rejection {
-	section, stamps := i.GetTwin().GetDesired(), i.GetTwin().GetDesiredStamps()
+	twin := copyTwin(i.GetTwin())
+	section, stamps := twin.GetDesired(), DesiredStamps(twin)
 	if c.GetReplace() {
 		section, stamps = nil, nil
 	}
@@ -26,38 +26,40 @@ func desire(i *eventsv1.Identity, ev *eventsv1.DeviceEvent, c *eventsv1.Properti
 	if refusal != nil {
 		return refusal
 	}
-	i.Twin = copyTwin(i.GetTwin())
-	i.Twin.Desired, i.Twin.DesiredVersion, i.Twin.DesiredAt = merged, i.GetTwin().GetDesiredVersion()+1, ev.GetTime()
-	i.Twin.DesiredStamps = stamp(stamps, changes, i.GetTwin().GetDesiredVersion(), ev.GetTime())
+	twin.Desired, twin.DesiredVersion, twin.DesiredAt = merged, twin.GetDesiredVersion()+1, ev.GetTime()
+	twin.DesiredDates, twin.DesiredStamps = stamps.stamp(changes, twin.GetDesiredVersion(), ev.GetTime()), nil
+	i.Twin = twin
 	return nil
 }
 
 func report(i *eventsv1.Identity, ev *eventsv1.DeviceEvent, c *eventsv1.PropertiesReported) *eventsv1.Rejection {
-	merged, changes, refusal := mergeSection(i.GetTwin().GetReported(), c.GetPatch(), "reported")
+	twin := copyTwin(i.GetTwin())
+	merged, changes, refusal := mergeSection(twin.GetReported(), c.GetPatch(), "reported")
 	if refusal != nil {
 		return refusal
 	}
-	i.Twin = copyTwin(i.GetTwin())
-	i.Twin.Reported, i.Twin.ReportedVersion, i.Twin.ReportedAt = merged, i.GetTwin().GetReportedVersion()+1, ev.GetTime()
-	i.Twin.ReportedStamps = stamp(i.GetTwin().GetReportedStamps(), changes, i.GetTwin().GetReportedVersion(), ev.GetTime())
+	twin.Reported, twin.ReportedVersion, twin.ReportedAt = merged, twin.GetReportedVersion()+1, ev.GetTime()
+	twin.ReportedDates, twin.ReportedStamps = ReportedStamps(twin).stamp(changes, twin.GetReportedVersion(), ev.GetTime()), nil
+	i.Twin = twin
 	return nil
 }
 
-func mergeSection(section, patch []byte, name string) (merged []byte, changes map[string]any, refusal *eventsv1.Rejection) {
-	merged, changes, err := mergePatch(section, patch)
+// mergeSection gives beside the result which stamps it changes.
+func mergeSection(section, patch []byte, name string) (merged []byte, changes []restamp, refusal *eventsv1.Rejection) {
+	object, err := readPatch(patch)
+	if err == nil {
+		merged, err = mergeInto(section, object)
+	}
 	if err != nil {
 		return nil, nil, rejection(eventsv1.RejectionReason_REJECTION_REASON_INVALID, "%s properties: %s", name, err)
 	}
 	if len(merged) > maxSectionBytes {
 		return nil, nil, rejection(eventsv1.RejectionReason_REJECTION_REASON_LIMIT, "%s properties would have %d bytes: at most %d are kept; remove some with null", name, len(merged), maxSectionBytes)
 	}
-	return merged, changes, nil
+	return merged, stampChanges(merged, object), nil
 }
 
 func validatePatch(patch []byte) error {
-	if len(patch) > maxSectionBytes {
-		return fmt.Errorf("property patch has %d bytes: send at most %d", len(patch), maxSectionBytes)
-	}
-	_, err := parseObject(patch)
+	_, err := readPatch(patch)
 	return err
 }

@@ -2741,16 +2741,19 @@ type DeviceState struct {
 	Parent string `protobuf:"bytes,36,opt,name=parent,proto3" json:"parent,omitempty"`
 	// Id of the relationship to that device.
 	Relationship string `protobuf:"bytes,37,opt,name=relationship,proto3" json:"relationship,omitempty"`
-	// Cloud properties, a JSON object as in a twin's sections, and when each was set.
-	Cloud        []byte           `protobuf:"bytes,40,opt,name=cloud,proto3" json:"cloud,omitempty"`
-	CloudVersion uint64           `protobuf:"varint,41,opt,name=cloud_version,json=cloudVersion,proto3" json:"cloud_version,omitempty"`
-	CloudStamps  []*PropertyStamp `protobuf:"bytes,42,rep,name=cloud_stamps,json=cloudStamps,proto3" json:"cloud_stamps,omitempty"`
+	// Cloud properties, a JSON object as in a twin's sections.
+	Cloud        []byte `protobuf:"bytes,40,opt,name=cloud,proto3" json:"cloud,omitempty"`
+	CloudVersion uint64 `protobuf:"varint,41,opt,name=cloud_version,json=cloudVersion,proto3" json:"cloud_version,omitempty"`
+	// As cloud_dates, of states that were written before it.
+	CloudStamps []*PropertyStamp `protobuf:"bytes,42,rep,name=cloud_stamps,json=cloudStamps,proto3" json:"cloud_stamps,omitempty"`
 	// Labels people filter by, a JSON object with sorted keys; empty means `{}`.
 	Tags []byte `protobuf:"bytes,43,opt,name=tags,proto3" json:"tags,omitempty"`
 	// An IoT Edge device.
 	Edge bool `protobuf:"varint,44,opt,name=edge,proto3" json:"edge,omitempty"`
 	// Manifest the device's modules are from.
-	Deployment    *Deployment `protobuf:"bytes,45,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	Deployment *Deployment `protobuf:"bytes,45,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	// When each cloud property was set, as in a twin: PropertyStamps, encoded.
+	CloudDates    []byte `protobuf:"bytes,46,opt,name=cloud_dates,json=cloudDates,proto3" json:"cloud_dates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2995,6 +2998,13 @@ func (x *DeviceState) GetDeployment() *Deployment {
 	return nil
 }
 
+func (x *DeviceState) GetCloudDates() []byte {
+	if x != nil {
+		return x.CloudDates
+	}
+	return nil
+}
+
 // Identity is what has a connection, a twin and a queue of its own: a device, or
 // a module of one.
 type Identity struct {
@@ -3200,12 +3210,16 @@ type Twin struct {
 	DesiredAt       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=desired_at,json=desiredAt,proto3" json:"desired_at,omitempty"`
 	ReportedAt      *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=reported_at,json=reportedAt,proto3" json:"reported_at,omitempty"`
 	ModelId         string                 `protobuf:"bytes,7,opt,name=model_id,json=modelId,proto3" json:"model_id,omitempty"`
-	// When, and with which version of its section, each property was last set: in
-	// order of their paths.
+	// As desired_dates and reported_dates, of states that were written before these.
 	DesiredStamps  []*PropertyStamp `protobuf:"bytes,8,rep,name=desired_stamps,json=desiredStamps,proto3" json:"desired_stamps,omitempty"`
 	ReportedStamps []*PropertyStamp `protobuf:"bytes,9,rep,name=reported_stamps,json=reportedStamps,proto3" json:"reported_stamps,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// When, and with which version of its section, each property was last set:
+	// PropertyStamps, encoded. Every event writes the state anew and few readers look
+	// at them, so that most pass them on as they are.
+	DesiredDates  []byte `protobuf:"bytes,10,opt,name=desired_dates,json=desiredDates,proto3" json:"desired_dates,omitempty"`
+	ReportedDates []byte `protobuf:"bytes,11,opt,name=reported_dates,json=reportedDates,proto3" json:"reported_dates,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Twin) Reset() {
@@ -3301,6 +3315,65 @@ func (x *Twin) GetReportedStamps() []*PropertyStamp {
 	return nil
 }
 
+func (x *Twin) GetDesiredDates() []byte {
+	if x != nil {
+		return x.DesiredDates
+	}
+	return nil
+}
+
+func (x *Twin) GetReportedDates() []byte {
+	if x != nil {
+		return x.ReportedDates
+	}
+	return nil
+}
+
+// PropertyStamps date the properties of a section, in order of their paths.
+type PropertyStamps struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stamps        []*PropertyStamp       `protobuf:"bytes,1,rep,name=stamps,proto3" json:"stamps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PropertyStamps) Reset() {
+	*x = PropertyStamps{}
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PropertyStamps) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PropertyStamps) ProtoMessage() {}
+
+func (x *PropertyStamps) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PropertyStamps.ProtoReflect.Descriptor instead.
+func (*PropertyStamps) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *PropertyStamps) GetStamps() []*PropertyStamp {
+	if x != nil {
+		return x.Stamps
+	}
+	return nil
+}
+
 // PropertyStamp dates one property of a twin's section.
 type PropertyStamp struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3314,7 +3387,7 @@ type PropertyStamp struct {
 
 func (x *PropertyStamp) Reset() {
 	*x = PropertyStamp{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[38]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3326,7 +3399,7 @@ func (x *PropertyStamp) String() string {
 func (*PropertyStamp) ProtoMessage() {}
 
 func (x *PropertyStamp) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[38]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3339,7 +3412,7 @@ func (x *PropertyStamp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PropertyStamp.ProtoReflect.Descriptor instead.
 func (*PropertyStamp) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{38}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PropertyStamp) GetPath() string {
@@ -3377,7 +3450,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[39]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3389,7 +3462,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[39]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3402,7 +3475,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{39}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Command) GetId() string {
@@ -3459,7 +3532,7 @@ type CloudMessage struct {
 
 func (x *CloudMessage) Reset() {
 	*x = CloudMessage{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[40]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3471,7 +3544,7 @@ func (x *CloudMessage) String() string {
 func (*CloudMessage) ProtoMessage() {}
 
 func (x *CloudMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[40]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3484,7 +3557,7 @@ func (x *CloudMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloudMessage.ProtoReflect.Descriptor instead.
 func (*CloudMessage) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{40}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CloudMessage) GetId() string {
@@ -3551,7 +3624,7 @@ type DeviceSnapshot struct {
 
 func (x *DeviceSnapshot) Reset() {
 	*x = DeviceSnapshot{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[41]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3563,7 +3636,7 @@ func (x *DeviceSnapshot) String() string {
 func (*DeviceSnapshot) ProtoMessage() {}
 
 func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[41]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3576,7 +3649,7 @@ func (x *DeviceSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceSnapshot.ProtoReflect.Descriptor instead.
 func (*DeviceSnapshot) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{41}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *DeviceSnapshot) GetState() *DeviceState {
@@ -3613,7 +3686,7 @@ type CommandResult struct {
 
 func (x *CommandResult) Reset() {
 	*x = CommandResult{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[42]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3625,7 +3698,7 @@ func (x *CommandResult) String() string {
 func (*CommandResult) ProtoMessage() {}
 
 func (x *CommandResult) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[42]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3638,7 +3711,7 @@ func (x *CommandResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandResult.ProtoReflect.Descriptor instead.
 func (*CommandResult) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{42}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CommandResult) GetCommand() string {
@@ -3678,7 +3751,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[43]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3690,7 +3763,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[43]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3703,7 +3776,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{43}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Outcome) GetEventId() string {
@@ -3745,7 +3818,7 @@ type Rejection struct {
 
 func (x *Rejection) Reset() {
 	*x = Rejection{}
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[44]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3757,7 +3830,7 @@ func (x *Rejection) String() string {
 func (*Rejection) ProtoMessage() {}
 
 func (x *Rejection) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_device_proto_msgTypes[44]
+	mi := &file_fleetlog_events_v1_device_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3770,7 +3843,7 @@ func (x *Rejection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejection.ProtoReflect.Descriptor instead.
 func (*Rejection) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{44}
+	return file_fleetlog_events_v1_device_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Rejection) GetReason() RejectionReason {
@@ -3981,7 +4054,7 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\tsecondary\x18\x02 \x01(\fR\tsecondary\"L\n" +
 	"\x12ClientCertificates\x12\x18\n" +
 	"\aprimary\x18\x01 \x01(\fR\aprimary\x12\x1c\n" +
-	"\tsecondary\x18\x02 \x01(\fR\tsecondary\"\xb8\t\n" +
+	"\tsecondary\x18\x02 \x01(\fR\tsecondary\"\xd9\t\n" +
 	"\vDeviceState\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x18\n" +
@@ -4016,7 +4089,9 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x04edge\x18, \x01(\bR\x04edge\x12>\n" +
 	"\n" +
 	"deployment\x18- \x01(\v2\x1e.fleetlog.events.v1.DeploymentR\n" +
-	"deployment\"\xb0\x02\n" +
+	"deployment\x12\x1f\n" +
+	"\vcloud_dates\x18. \x01(\fR\n" +
+	"cloudDates\"\xb0\x02\n" +
 	"\bIdentity\x12\x16\n" +
 	"\x06module\x18\x01 \x01(\tR\x06module\x12>\n" +
 	"\n" +
@@ -4035,7 +4110,7 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12+\n" +
 	"\x11desired_delivered\x18\x06 \x01(\x04R\x10desiredDelivered\x12F\n" +
 	"\rsubscriptions\x18\a \x03(\v2 .fleetlog.events.v1.SubscriptionR\rsubscriptions\x12'\n" +
-	"\x0fsession_seconds\x18\b \x01(\rR\x0esessionSeconds\"\xb9\x03\n" +
+	"\x0fsession_seconds\x18\b \x01(\rR\x0esessionSeconds\"\x85\x04\n" +
 	"\x04Twin\x12\x18\n" +
 	"\adesired\x18\x01 \x01(\fR\adesired\x12'\n" +
 	"\x0fdesired_version\x18\x02 \x01(\x04R\x0edesiredVersion\x12\x1a\n" +
@@ -4047,7 +4122,12 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"reportedAt\x12\x19\n" +
 	"\bmodel_id\x18\a \x01(\tR\amodelId\x12H\n" +
 	"\x0edesired_stamps\x18\b \x03(\v2!.fleetlog.events.v1.PropertyStampR\rdesiredStamps\x12J\n" +
-	"\x0freported_stamps\x18\t \x03(\v2!.fleetlog.events.v1.PropertyStampR\x0ereportedStamps\"i\n" +
+	"\x0freported_stamps\x18\t \x03(\v2!.fleetlog.events.v1.PropertyStampR\x0ereportedStamps\x12#\n" +
+	"\rdesired_dates\x18\n" +
+	" \x01(\fR\fdesiredDates\x12%\n" +
+	"\x0ereported_dates\x18\v \x01(\fR\rreportedDates\"K\n" +
+	"\x0ePropertyStamps\x129\n" +
+	"\x06stamps\x18\x01 \x03(\v2!.fleetlog.events.v1.PropertyStampR\x06stamps\"i\n" +
 	"\rPropertyStamp\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12*\n" +
@@ -4114,7 +4194,7 @@ func file_fleetlog_events_v1_device_proto_rawDescGZIP() []byte {
 }
 
 var file_fleetlog_events_v1_device_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_fleetlog_events_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_fleetlog_events_v1_device_proto_goTypes = []any{
 	(Settlement)(0),               // 0: fleetlog.events.v1.Settlement
 	(RejectionReason)(0),          // 1: fleetlog.events.v1.RejectionReason
@@ -4156,17 +4236,18 @@ var file_fleetlog_events_v1_device_proto_goTypes = []any{
 	(*Identity)(nil),              // 37: fleetlog.events.v1.Identity
 	(*Connection)(nil),            // 38: fleetlog.events.v1.Connection
 	(*Twin)(nil),                  // 39: fleetlog.events.v1.Twin
-	(*PropertyStamp)(nil),         // 40: fleetlog.events.v1.PropertyStamp
-	(*Command)(nil),               // 41: fleetlog.events.v1.Command
-	(*CloudMessage)(nil),          // 42: fleetlog.events.v1.CloudMessage
-	(*DeviceSnapshot)(nil),        // 43: fleetlog.events.v1.DeviceSnapshot
-	(*CommandResult)(nil),         // 44: fleetlog.events.v1.CommandResult
-	(*Outcome)(nil),               // 45: fleetlog.events.v1.Outcome
-	(*Rejection)(nil),             // 46: fleetlog.events.v1.Rejection
-	(*timestamppb.Timestamp)(nil), // 47: google.protobuf.Timestamp
+	(*PropertyStamps)(nil),        // 40: fleetlog.events.v1.PropertyStamps
+	(*PropertyStamp)(nil),         // 41: fleetlog.events.v1.PropertyStamp
+	(*Command)(nil),               // 42: fleetlog.events.v1.Command
+	(*CloudMessage)(nil),          // 43: fleetlog.events.v1.CloudMessage
+	(*DeviceSnapshot)(nil),        // 44: fleetlog.events.v1.DeviceSnapshot
+	(*CommandResult)(nil),         // 45: fleetlog.events.v1.CommandResult
+	(*Outcome)(nil),               // 46: fleetlog.events.v1.Outcome
+	(*Rejection)(nil),             // 47: fleetlog.events.v1.Rejection
+	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
 }
 var file_fleetlog_events_v1_device_proto_depIdxs = []int32{
-	47, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
+	48, // 0: fleetlog.events.v1.DeviceEvent.time:type_name -> google.protobuf.Timestamp
 	3,  // 1: fleetlog.events.v1.DeviceEvent.actor:type_name -> fleetlog.events.v1.Actor
 	4,  // 2: fleetlog.events.v1.DeviceEvent.precondition:type_name -> fleetlog.events.v1.Precondition
 	5,  // 3: fleetlog.events.v1.DeviceEvent.registered:type_name -> fleetlog.events.v1.DeviceRegistered
@@ -4194,54 +4275,55 @@ var file_fleetlog_events_v1_device_proto_depIdxs = []int32{
 	28, // 25: fleetlog.events.v1.DeviceEvent.file_uploaded:type_name -> fleetlog.events.v1.FileUploaded
 	26, // 26: fleetlog.events.v1.DeviceEvent.deployment_applied:type_name -> fleetlog.events.v1.DeploymentApplied
 	7,  // 27: fleetlog.events.v1.DeviceUpdated.organizations:type_name -> fleetlog.events.v1.Organizations
-	47, // 28: fleetlog.events.v1.CommandRequested.connect_by:type_name -> google.protobuf.Timestamp
-	47, // 29: fleetlog.events.v1.CommandRequested.deadline:type_name -> google.protobuf.Timestamp
+	48, // 28: fleetlog.events.v1.CommandRequested.connect_by:type_name -> google.protobuf.Timestamp
+	48, // 29: fleetlog.events.v1.CommandRequested.deadline:type_name -> google.protobuf.Timestamp
 	19, // 30: fleetlog.events.v1.MessageEnqueued.properties:type_name -> fleetlog.events.v1.MessageProperty
-	47, // 31: fleetlog.events.v1.MessageEnqueued.expires:type_name -> google.protobuf.Timestamp
-	47, // 32: fleetlog.events.v1.MessageLocked.until:type_name -> google.protobuf.Timestamp
+	48, // 31: fleetlog.events.v1.MessageEnqueued.expires:type_name -> google.protobuf.Timestamp
+	48, // 32: fleetlog.events.v1.MessageLocked.until:type_name -> google.protobuf.Timestamp
 	0,  // 33: fleetlog.events.v1.MessageSettled.settlement:type_name -> fleetlog.events.v1.Settlement
 	24, // 34: fleetlog.events.v1.SubscriptionsKept.subscriptions:type_name -> fleetlog.events.v1.Subscription
 	27, // 35: fleetlog.events.v1.DeploymentApplied.deployment:type_name -> fleetlog.events.v1.Deployment
 	33, // 36: fleetlog.events.v1.AttestationSet.attestation:type_name -> fleetlog.events.v1.Attestation
 	34, // 37: fleetlog.events.v1.Attestation.symmetric_key:type_name -> fleetlog.events.v1.SealedKeys
 	35, // 38: fleetlog.events.v1.Attestation.x509:type_name -> fleetlog.events.v1.ClientCertificates
-	47, // 39: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
-	47, // 40: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
+	48, // 39: fleetlog.events.v1.DeviceState.registered_at:type_name -> google.protobuf.Timestamp
+	48, // 40: fleetlog.events.v1.DeviceState.updated_at:type_name -> google.protobuf.Timestamp
 	33, // 41: fleetlog.events.v1.DeviceState.attestation:type_name -> fleetlog.events.v1.Attestation
-	47, // 42: fleetlog.events.v1.DeviceState.provisioned_at:type_name -> google.protobuf.Timestamp
-	47, // 43: fleetlog.events.v1.DeviceState.reprovisioned_at:type_name -> google.protobuf.Timestamp
+	48, // 42: fleetlog.events.v1.DeviceState.provisioned_at:type_name -> google.protobuf.Timestamp
+	48, // 43: fleetlog.events.v1.DeviceState.reprovisioned_at:type_name -> google.protobuf.Timestamp
 	37, // 44: fleetlog.events.v1.DeviceState.self:type_name -> fleetlog.events.v1.Identity
 	37, // 45: fleetlog.events.v1.DeviceState.modules:type_name -> fleetlog.events.v1.Identity
-	40, // 46: fleetlog.events.v1.DeviceState.cloud_stamps:type_name -> fleetlog.events.v1.PropertyStamp
+	41, // 46: fleetlog.events.v1.DeviceState.cloud_stamps:type_name -> fleetlog.events.v1.PropertyStamp
 	27, // 47: fleetlog.events.v1.DeviceState.deployment:type_name -> fleetlog.events.v1.Deployment
 	38, // 48: fleetlog.events.v1.Identity.connection:type_name -> fleetlog.events.v1.Connection
 	39, // 49: fleetlog.events.v1.Identity.twin:type_name -> fleetlog.events.v1.Twin
-	41, // 50: fleetlog.events.v1.Identity.commands:type_name -> fleetlog.events.v1.Command
-	42, // 51: fleetlog.events.v1.Identity.messages:type_name -> fleetlog.events.v1.CloudMessage
-	47, // 52: fleetlog.events.v1.Connection.since:type_name -> google.protobuf.Timestamp
+	42, // 50: fleetlog.events.v1.Identity.commands:type_name -> fleetlog.events.v1.Command
+	43, // 51: fleetlog.events.v1.Identity.messages:type_name -> fleetlog.events.v1.CloudMessage
+	48, // 52: fleetlog.events.v1.Connection.since:type_name -> google.protobuf.Timestamp
 	24, // 53: fleetlog.events.v1.Connection.subscriptions:type_name -> fleetlog.events.v1.Subscription
-	47, // 54: fleetlog.events.v1.Twin.desired_at:type_name -> google.protobuf.Timestamp
-	47, // 55: fleetlog.events.v1.Twin.reported_at:type_name -> google.protobuf.Timestamp
-	40, // 56: fleetlog.events.v1.Twin.desired_stamps:type_name -> fleetlog.events.v1.PropertyStamp
-	40, // 57: fleetlog.events.v1.Twin.reported_stamps:type_name -> fleetlog.events.v1.PropertyStamp
-	47, // 58: fleetlog.events.v1.PropertyStamp.at:type_name -> google.protobuf.Timestamp
-	47, // 59: fleetlog.events.v1.Command.connect_by:type_name -> google.protobuf.Timestamp
-	47, // 60: fleetlog.events.v1.Command.deadline:type_name -> google.protobuf.Timestamp
-	18, // 61: fleetlog.events.v1.CloudMessage.message:type_name -> fleetlog.events.v1.MessageEnqueued
-	47, // 62: fleetlog.events.v1.CloudMessage.enqueued_at:type_name -> google.protobuf.Timestamp
-	47, // 63: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
-	36, // 64: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
-	45, // 65: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
-	16, // 66: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
-	47, // 67: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
-	46, // 68: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
-	44, // 69: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
-	1,  // 70: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
-	71, // [71:71] is the sub-list for method output_type
-	71, // [71:71] is the sub-list for method input_type
-	71, // [71:71] is the sub-list for extension type_name
-	71, // [71:71] is the sub-list for extension extendee
-	0,  // [0:71] is the sub-list for field type_name
+	48, // 54: fleetlog.events.v1.Twin.desired_at:type_name -> google.protobuf.Timestamp
+	48, // 55: fleetlog.events.v1.Twin.reported_at:type_name -> google.protobuf.Timestamp
+	41, // 56: fleetlog.events.v1.Twin.desired_stamps:type_name -> fleetlog.events.v1.PropertyStamp
+	41, // 57: fleetlog.events.v1.Twin.reported_stamps:type_name -> fleetlog.events.v1.PropertyStamp
+	41, // 58: fleetlog.events.v1.PropertyStamps.stamps:type_name -> fleetlog.events.v1.PropertyStamp
+	48, // 59: fleetlog.events.v1.PropertyStamp.at:type_name -> google.protobuf.Timestamp
+	48, // 60: fleetlog.events.v1.Command.connect_by:type_name -> google.protobuf.Timestamp
+	48, // 61: fleetlog.events.v1.Command.deadline:type_name -> google.protobuf.Timestamp
+	18, // 62: fleetlog.events.v1.CloudMessage.message:type_name -> fleetlog.events.v1.MessageEnqueued
+	48, // 63: fleetlog.events.v1.CloudMessage.enqueued_at:type_name -> google.protobuf.Timestamp
+	48, // 64: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
+	36, // 65: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
+	46, // 66: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
+	16, // 67: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
+	48, // 68: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
+	47, // 69: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
+	45, // 70: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
+	1,  // 71: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
+	72, // [72:72] is the sub-list for method output_type
+	72, // [72:72] is the sub-list for method input_type
+	72, // [72:72] is the sub-list for extension type_name
+	72, // [72:72] is the sub-list for extension extendee
+	0,  // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_events_v1_device_proto_init() }
@@ -4290,7 +4372,7 @@ func file_fleetlog_events_v1_device_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_events_v1_device_proto_rawDesc), len(file_fleetlog_events_v1_device_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   45,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
