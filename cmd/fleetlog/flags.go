@@ -51,6 +51,13 @@ type deviceFlags struct {
 	BridgeConfig   string  `help:"YAML file with MQTT brokers to take telemetry from; deploy/bridges.yaml is an example." type:"existingfile" placeholder:"FILE"`
 }
 
+// simulationFlags are of simulated devices.
+type simulationFlags struct {
+	SimulationGateway string        `help:"Where this node's simulated devices connect, as mqtts://host:8883; when empty 'run' has them connect to itself and 'process' has none." placeholder:"URL"`
+	SimulationCA      string        `name:"simulation-ca" help:"CA (PEM) that they trust at --simulation-gateway; the system's when empty." type:"existingfile" placeholder:"FILE"`
+	SimulatedInterval time.Duration `help:"Time between two messages of a simulated device." default:"10s"`
+}
+
 // apiFlags are of the API.
 type apiFlags struct {
 	APIAddr  string `help:"REST API, documentation and metrics." default:"127.0.0.1:8080" placeholder:"ADDR"`

@@ -19,6 +19,7 @@ type node struct {
 	embeddedFlags
 	clickHouseFlags
 	deviceFlags
+	simulationFlags
 	apiFlags
 	operationsFlags
 	// demo runs beside the roles, if there is one.
