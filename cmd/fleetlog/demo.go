@@ -21,11 +21,7 @@ func (r *runCommand) demo(ctx context.Context, p *platform, home *dataDir) error
 	if err != nil {
 		return fmt.Errorf("read administrator token: %w", err)
 	}
-	broker := "tcp://" + p.endpoints.MQTT
-	ca := ""
-	if p.endpoints.MQTT == "" {
-		broker, ca = "ssl://"+p.endpoints.MQTTS, home.file("tls", "ca.pem")
-	}
+	broker, ca := p.ownGateway(home)
 	summary, err := sim.Run(ctx, sim.Options{
 		API: p.endpoints.API, Token: string(token), MQTT: broker, CAFile: ca,
 		Devices: r.DemoDevices, Prefix: demoPrefix, Rate: float64(r.DemoDevices), Profile: "thermostat", QoS: 1, Seed: 1,

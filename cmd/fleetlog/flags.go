@@ -55,6 +55,13 @@ type fileFlags struct {
 	Files string `help:"Where devices' uploads and the files of imports and exports go: file:///directory, s3://bucket?region=… or azblob://container; <data-dir>/files when empty. Nodes of their own with the API must share one." placeholder:"URL"`
 }
 
+// simulationFlags are of simulated devices.
+type simulationFlags struct {
+	SimulationGateway string        `help:"Where this node's simulated devices connect, as mqtts://host:8883; when empty 'run' has them connect to itself and 'process' has none." placeholder:"URL"`
+	SimulationCA      string        `name:"simulation-ca" help:"CA (PEM) that they trust at --simulation-gateway; the system's when empty." type:"existingfile" placeholder:"FILE"`
+	SimulatedInterval time.Duration `help:"Time between two messages of a simulated device." default:"10s"`
+}
+
 // apiFlags are of the API.
 type apiFlags struct {
 	APIAddr  string `help:"REST API, documentation and metrics." default:"127.0.0.1:8080" placeholder:"ADDR"`

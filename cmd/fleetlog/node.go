@@ -20,6 +20,7 @@ type node struct {
 	clickHouseFlags
 	deviceFlags
 	fileFlags
+	simulationFlags
 	apiFlags
 	operationsFlags
 	// demo runs beside the roles, if there is one.

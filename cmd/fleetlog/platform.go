@@ -101,7 +101,7 @@ func (n *node) assemble(ctx context.Context, home *dataDir, logger *slog.Logger)
 			return nil, err
 		}
 	}
-	if n.has(ingestRole) || n.has(queryRole) {
+	if n.has(ingestRole) || n.has(queryRole) || n.simulates() {
 		p.ready["registry"] = func(context.Context) error { return have.devices.Ready() }
 		p.add("registry", have.devices.Run)
 		p.ready["catalog"] = func(context.Context) error { return have.catalog.Ready() }
@@ -116,6 +116,9 @@ func (n *node) assemble(ctx context.Context, home *dataDir, logger *slog.Logger)
 		}
 	}
 	if err := n.addDoors(ctx, p, have, devices); err != nil {
+		return nil, err
+	}
+	if err := n.addSimulation(p, have); err != nil {
 		return nil, err
 	}
 	return p, nil

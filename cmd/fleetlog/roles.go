@@ -43,17 +43,18 @@ func (c *ingestCommand) Run(ctx context.Context, logger *slog.Logger) error {
 // processCommand is `fleetlog process`.
 type processCommand struct {
 	nodeFlags
+	simulationFlags
 	operationsFlags
 }
 
 // Help is shown by `fleetlog process --help`.
 func (*processCommand) Help() string {
-	return "The processors: they decide on changes and keep the state of the devices.\n" + rolesHelp
+	return "The processors: they decide on changes, keep the state of the devices, and run simulated ones.\n" + rolesHelp
 }
 
 // Run runs the processors until ctx ends.
 func (c *processCommand) Run(ctx context.Context, logger *slog.Logger) error {
-	n := node{roles: []role{processRole}, nodeFlags: c.nodeFlags, operationsFlags: c.operationsFlags}
+	n := node{roles: []role{processRole}, nodeFlags: c.nodeFlags, simulationFlags: c.simulationFlags, operationsFlags: c.operationsFlags}
 	return n.run(ctx, logger)
 }
 

@@ -13,6 +13,7 @@ type runCommand struct {
 	clickHouseFlags
 	deviceFlags
 	fileFlags
+	simulationFlags
 	apiFlags
 
 	Demo        bool `help:"Run a simulated fleet against the platform."`
@@ -33,7 +34,7 @@ Addresses off loopback are served with TLS.`
 func (r *runCommand) Run(ctx context.Context, logger *slog.Logger) error {
 	n := node{
 		roles:     []role{ingestRole, processRole, projectRole, queryRole},
-		nodeFlags: r.nodeFlags, embeddedFlags: r.embeddedFlags, clickHouseFlags: r.clickHouseFlags, deviceFlags: r.deviceFlags, fileFlags: r.fileFlags, apiFlags: r.apiFlags,
+		nodeFlags: r.nodeFlags, embeddedFlags: r.embeddedFlags, clickHouseFlags: r.clickHouseFlags, deviceFlags: r.deviceFlags, fileFlags: r.fileFlags, simulationFlags: r.simulationFlags, apiFlags: r.apiFlags,
 	}
 	if r.Demo {
 		n.demo = r.demo
