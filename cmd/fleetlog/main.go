@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"github.com/fleetlog/fleetlog/cmd/fleetlog/devices"
 	"github.com/fleetlog/fleetlog/cmd/fleetlog/sim"
 )
 
@@ -21,13 +22,14 @@ type cli struct {
 	LogLevel  string     `help:"Least severe level to log: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 	LogFormat string     `help:"How to log: text or json." enum:"text,json" default:"text"`
 
-	Run     runCommand     `cmd:"" help:"Run the platform: device gateway, log, processors, projections and API in one process."`
-	Ingest  ingestCommand  `cmd:"" help:"Run the device gateway alone, one of many nodes."`
-	Process processCommand `cmd:"" help:"Run the processors alone, one of many nodes."`
-	Project projectCommand `cmd:"" help:"Run the projections alone, one of many nodes."`
-	Query   queryCommand   `cmd:"" help:"Run the API alone, one of many nodes."`
-	Sim     sim.Command    `cmd:"" help:"Simulate a fleet of devices over MQTT against a running platform."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Run     runCommand      `cmd:"" help:"Run the platform: device gateway, log, processors, projections and API in one process."`
+	Ingest  ingestCommand   `cmd:"" help:"Run the device gateway alone, one of many nodes."`
+	Process processCommand  `cmd:"" help:"Run the processors alone, one of many nodes."`
+	Project projectCommand  `cmd:"" help:"Run the projections alone, one of many nodes."`
+	Query   queryCommand    `cmd:"" help:"Run the API alone, one of many nodes."`
+	Sim     sim.Command     `cmd:"" help:"Simulate a fleet of devices over MQTT against a running platform."`
+	Devices devices.Command `cmd:"" help:"Import and export devices as CSV files."`
+	Version versionCommand  `cmd:"" help:"Print the version."`
 }
 
 const description = `Fleetlog is a self-hosted IoT platform: devices connect over MQTT, every

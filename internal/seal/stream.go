@@ -55,13 +55,13 @@ func (w *writer) Close() error { return w.flush(true) }
 
 func (w *writer) flush(last bool) error {
 	sealed := w.sealer.Seal(chunkPlace(w.place, w.count, last), w.chunk)
-	head := make([]byte, headBytes)
-	binary.BigEndian.PutUint32(head, uint32(len(sealed)))
+	frame := binary.BigEndian.AppendUint32(make([]byte, 0, headBytes+len(sealed)), uint32(len(sealed)))
+	end := byte(0)
 	if last {
-		head[4] = 1
+		end = 1
 	}
 	w.chunk, w.count = w.chunk[:0], w.count+1
-	if _, err := w.to.Write(append(head, sealed...)); err != nil {
+	if _, err := w.to.Write(append(append(frame, end), sealed...)); err != nil {
 		return fmt.Errorf("seal: %w", err)
 	}
 	return nil

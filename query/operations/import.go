@@ -96,8 +96,8 @@ func countRows(file io.Reader) (uint32, error) {
 			return total, nil
 		case err != nil:
 			return 0, err
-		case total == MaxRows:
-			return 0, &failedError{fmt.Errorf("the file has more than %d rows: import it in pieces", MaxRows)}
+		case total == maxRows:
+			return 0, &failedError{fmt.Errorf("the file has more than %d rows: import it in pieces", maxRows)}
 		}
 	}
 }

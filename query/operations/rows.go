@@ -14,11 +14,11 @@ import (
 	"github.com/fleetlog/fleetlog/internal/device"
 )
 
-const (
-	// MaxInputBytes and MaxRows bound a file to import.
-	MaxInputBytes = 16 << 20
-	MaxRows       = 100_000
+// MaxInputBytes bounds a file to import.
+const MaxInputBytes = 16 << 20
 
+const (
+	maxRows    = 100_000
 	maxColumns = 256
 	// maxHeaderBytes is where the separator of columns is looked for.
 	maxHeaderBytes = 4 << 10

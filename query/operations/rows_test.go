@@ -93,7 +93,7 @@ func TestAHeaderThatDoesNotDoIsExplained(t *testing.T) {
 			require.Equal(t, 1, bad.line)
 		})
 	}
-	_, err := countRows(strings.NewReader("IOTC_DEVICEID\n" + strings.Repeat("d\n", MaxRows+1)))
+	_, err := countRows(strings.NewReader("IOTC_DEVICEID\n" + strings.Repeat("d\n", maxRows+1)))
 	require.ErrorContains(t, err, "100000 rows")
 }
 

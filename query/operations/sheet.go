@@ -39,11 +39,7 @@ var resultHeader = []string{
 func (r *Runner) resultRow(state *eventsv1.DeviceState) ([]string, error) {
 	cells := []string{harmless(state.GetDevice()), harmless(state.GetDisplayName()), "", "", "", ""}
 	if x := state.GetAttestation().GetX509(); x != nil {
-		for i, der := range [][]byte{x.GetPrimary(), x.GetSecondary()} {
-			if len(der) > 0 {
-				cells[4+i] = enrollment.Thumbprint(der)
-			}
-		}
+		cells[4], cells[5] = thumbprint(x.GetPrimary()), thumbprint(x.GetSecondary())
 		return cells, nil
 	}
 	keys, err := r.keysOf(state)
@@ -53,6 +49,14 @@ func (r *Runner) resultRow(state *eventsv1.DeviceState) ([]string, error) {
 	cells[2] = base64.StdEncoding.EncodeToString(keys.Primary)
 	cells[3] = base64.StdEncoding.EncodeToString(keys.Secondary)
 	return cells, nil
+}
+
+// thumbprint is that of a certificate (DER); empty for none.
+func thumbprint(der []byte) string {
+	if len(der) == 0 {
+		return ""
+	}
+	return enrollment.Thumbprint(der)
 }
 
 // keysOf are the device's own keys, else those it has by its group; nil when the
