@@ -20,7 +20,8 @@ func MergePatch(object, patch []byte) ([]byte, error) {
 	return mergeInto(target.appendTo(nil), changes)
 }
 
-// DiffPatch is the merge patch that makes one object of another.
+// DiffPatch is the merge patch that makes one object of another. What it says of a
+// component carries the component's marker.
 func DiffPatch(from, to []byte) ([]byte, error) {
 	before, err := readSection(from)
 	if err != nil {
@@ -53,13 +54,22 @@ func diff(before, after value) value {
 		switch {
 		case had && old.kind == '{' && m.value.kind == '{':
 			if below := diff(old, m.value); len(below.members) > 0 {
-				patch.members = append(patch.members, member{m.name, below})
+				patch.members = append(patch.members, member{m.name, marked(below, m.value)})
 			}
 		case !had || !bytes.Equal(old.appendTo(nil), m.value.appendTo(nil)):
 			patch.members = append(patch.members, m)
 		}
 	}
 	patch.members = lastOfEach(patch.members)
+	return patch
+}
+
+// marked is the patch of a component with the marker by which a device knows it for
+// one (FEATURES.md PAY-21), although the marker has not changed.
+func marked(patch, of value) value {
+	if marker, there := of.find([]byte(componentMarker)); there && of.component() {
+		patch.members = lastOfEach(append(patch.members, member{[]byte(componentMarker), marker}))
+	}
 	return patch
 }
 

@@ -86,3 +86,9 @@ func FuzzMergePatch(f *testing.F) {
 		}
 	})
 }
+
+func TestAComponentsDifferenceSaysThatItIsOne(t *testing.T) {
+	patch, err := DiffPatch([]byte(`{"c":{"__t":"c","a":1,"b":2},"o":{"a":1}}`), []byte(`{"c":{"__t":"c","a":3},"o":{"a":2}}`))
+	require.NoError(t, err)
+	require.JSONEq(t, `{"c":{"__t":"c","a":3,"b":null},"o":{"a":2}}`, string(patch))
+}
