@@ -37,9 +37,20 @@ func (s *commandService) RunCommand(ctx context.Context, req *apiv1.RunCommandRe
 	if err != nil {
 		return nil, err
 	}
-	_, identity, err := s.get(ctx, req.GetDeviceId(), req.GetModule())
+	state, identity, err := s.get(ctx, req.GetDeviceId(), req.GetModule())
 	if err != nil {
 		return nil, err
+	}
+	model, err := s.capabilities(state, req.GetModule(), req.GetComponent())
+	if err != nil {
+		return nil, err
+	}
+	modeled, err := checkCommand(model, req)
+	if err != nil {
+		return nil, err
+	}
+	if modeled.Durable {
+		return s.queue(ctx, req, requested.GetMethod())
 	}
 	if !identity.GetConnection().GetConnected() && asked.GetConnectionTimeout() == 0 {
 		return nil, notFound("device %q is not connected: connect it, or wait for it with a connectionTimeout of up to %d seconds", req.GetDeviceId(), maxCommandSeconds)

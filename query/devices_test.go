@@ -77,3 +77,61 @@ func TestAnEdgeDeviceHasItsManifest(t *testing.T) {
 	status, _, _ = a.call(http.MethodGet, "/api/devices/new", "")
 	require.Equal(t, http.StatusNotFound, status, "nothing is made with a manifest that is none")
 }
+
+// edgeTemplate is of a device with two modules.
+const edgeTemplate = `{"@type":["ModelDefinition","DeviceModel","EdgeModel"],"displayName":"Edge","capabilityModel":{"@id":"dtmi:test:Edge;1","@type":["Interface","EdgeModel"],
+	"@context":["dtmi:iotcentral:context;2","dtmi:dtdl:context;2"],"contents":[
+	{"@type":["Relationship","EdgeModule"],"name":"Sensor","displayName":"The sensor","maxMultiplicity":1,"target":[{"@id":"dtmi:test:Sensor;1","@type":"Interface","contents":[
+		{"@type":"Property","name":"SendInterval","schema":"integer","writable":true},
+		{"@type":"Command","name":"stop"},
+		{"@type":"Component","name":"lens","displayName":"Lens","schema":{"@id":"dtmi:test:Lens;1","@type":"Interface","contents":[
+			{"@type":"Property","name":"focus","schema":"double","writable":true}]}}]}]},
+	{"@type":["Relationship","EdgeModule"],"name":"Spare","maxMultiplicity":1,"target":[{"@id":"dtmi:test:Spare;1","@type":"Interface","contents":[{"@type":"Command","name":"stop"}]}]}]}}`
+
+func TestModulesFollowTheTemplate(t *testing.T) {
+	a := newAPI(t)
+	status, answer, _ := a.call(http.MethodPut, "/api/deviceTemplates/dtmi:test:EdgeTemplate;1", edgeTemplate)
+	require.Equal(t, http.StatusOK, status, answer)
+	status, answer, _ = a.call(http.MethodPut, "/api/devices/e", `{"template":"dtmi:test:EdgeTemplate;1","type":["iotEdge"],"deploymentManifest":{"data":`+manifest+`}}`)
+	require.Equal(t, http.StatusOK, status, answer)
+	_, list, _ := a.call(http.MethodGet, "/api/devices/e/modules", "")
+	var found []any
+	for _, m := range list["value"].([]any) {
+		found = append(found, m.(map[string]any)["name"], m.(map[string]any)["displayName"])
+	}
+	require.Equal(t, []any{"Sensor", "The sensor", "Spare", nil}, found, "one that the device has, one that it shall have")
+	const sensor = "/api/devices/e/modules/Sensor"
+	_, list, _ = a.call(http.MethodGet, sensor+"/components", "")
+	require.Equal(t, []any{map[string]any{"@type": "Component", "name": "lens", "displayName": "Lens", "schema": "dtmi:test:Lens;1"}}, list["value"])
+	for _, tc := range []struct {
+		method, path, body string
+		status             int
+		says               string
+	}{
+		{http.MethodPut, "/properties", `{"SendInterval":5}`, 202, ""},
+		{http.MethodPatch, "/properties", `{"SendInterval":"often"}`, 400, "not a number"},
+		{http.MethodPatch, "/properties", `{"colour":"red"}`, 400, "it has SendInterval"},
+		{http.MethodPatch, "/components/lens/properties", `{"focus":1.5}`, 202, ""},
+		{http.MethodPut, "/components/lens/properties", `{"focus":"near"}`, 400, "not a number"},
+		{http.MethodGet, "/components/eye/properties", "", 404, "it has lens"},
+		{http.MethodPost, "/commands/fly", "{}", 404, "it has stop"},
+		{http.MethodPost, "/components/lens/commands/fly", "{}", 404, "it has none"},
+	} {
+		status, answer, _ := a.call(tc.method, sensor+tc.path, tc.body)
+		require.Equal(t, tc.status, status, "%s %s: %v", tc.method, tc.path, answer)
+		require.Contains(t, message(answer), tc.says)
+	}
+	status, answer, _ = a.call(http.MethodPatch, "/api/devices/e/modules/$edgeAgent/properties", `{"any":"thing"}`)
+	require.Equal(t, http.StatusAccepted, status, "the template does not speak of this module: %v", answer)
+}
+
+func TestModulesAndComponentsOfTheTemplate(t *testing.T) {
+	a := newAPI(t)
+	machineDevice(a)
+	a.says("d", "", reported(`{"wing":{"__t":"c","span":2}}`))
+	_, list, _ := a.call(http.MethodGet, "/api/devices/d/components", "")
+	require.Equal(t, []any{
+		map[string]any{"@type": "Component", "name": "part", "schema": "dtmi:test:Part;1"},
+		map[string]any{"@type": "Component", "name": "wing"},
+	}, list["value"])
+}

@@ -32,6 +32,15 @@ type CommandServiceClient interface {
 	// RunCommand asks a connected device to do something and answers with what the
 	// device said. A device that is not connected is waited for as long as
 	// `connectionTimeout` says.
+	//
+	// The device's template says which commands there are and what they take; without
+	// one any command may be asked for. A command that the template has as durable
+	// ("queue if offline") is sent as a message that waits for the device for 24 hours:
+	// the answer comes at once and has no response.
+	//
+	// A device that needs longer than the response may take answers with code 202 and
+	// later reports a property of the command's name: read it with
+	// GET …/properties?unmodeled=true.
 	RunCommand(ctx context.Context, in *RunCommandRequest, opts ...grpc.CallOption) (*DeviceCommand, error)
 	// ListCommands lists what the device was asked under the name, newest first, with
 	// what it answered; nothing for a command that it did not answer in time or that
@@ -76,6 +85,15 @@ type CommandServiceServer interface {
 	// RunCommand asks a connected device to do something and answers with what the
 	// device said. A device that is not connected is waited for as long as
 	// `connectionTimeout` says.
+	//
+	// The device's template says which commands there are and what they take; without
+	// one any command may be asked for. A command that the template has as durable
+	// ("queue if offline") is sent as a message that waits for the device for 24 hours:
+	// the answer comes at once and has no response.
+	//
+	// A device that needs longer than the response may take answers with code 202 and
+	// later reports a property of the command's name: read it with
+	// GET …/properties?unmodeled=true.
 	RunCommand(context.Context, *RunCommandRequest) (*DeviceCommand, error)
 	// ListCommands lists what the device was asked under the name, newest first, with
 	// what it answered; nothing for a command that it did not answer in time or that
