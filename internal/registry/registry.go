@@ -9,12 +9,14 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 
+	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -107,9 +109,10 @@ func (r *Registry) Children(tenant, parent, after string, limit int) []*eventsv1
 // apply takes in one snapshot. Nobody waits for one before the view has caught up,
 // so it is decoded only then.
 func (r *Registry) apply(rec *kgo.Record) {
-	encoded, err := unwrap(rec.Value)
+	encoded, err := device.EncodedState(rec.Value)
 	var before []byte
 	if err == nil {
+		encoded = bytes.Clone(encoded) // the record's memory holds many
 		before, err = r.devices.set(string(rec.Key), encoded)
 	}
 	var snapshot eventsv1.DeviceSnapshot
