@@ -89,9 +89,11 @@ func (f *Fold) Batch(batch []*kgo.Record) (Folded, error) {
 		}
 	}
 	out.Snapshots = make([]Snapshot, 0, len(order))
+	var space []byte
 	for _, t := range order {
-		snapshot, err := f.keep(t)
-		if err != nil {
+		var snapshot Snapshot
+		var err error
+		if snapshot, space, err = f.keep(t, space); err != nil {
 			return Folded{}, err
 		}
 		out.Snapshots = append(out.Snapshots, snapshot)
@@ -125,18 +127,25 @@ func (t *touched) apply(ev *eventsv1.DeviceEvent, offset int64) (accepted bool) 
 	return outcome.GetRejection() == nil
 }
 
-// keep encodes the device's new state.
-func (f *Fold) keep(t *touched) (Snapshot, error) {
+// chunk is how much memory snapshots share: they go together, to the log.
+const chunk = 128 << 10
+
+// keep encodes the device's new state. The snapshot is written to the space, or to
+// new space; what is left of it is returned.
+func (f *Fold) keep(t *touched, space []byte) (Snapshot, []byte, error) {
 	state, err := proto.Marshal(t.state)
 	if err != nil {
-		return Snapshot{}, fmt.Errorf("encode state of device %s: %w", t.state.GetDevice(), err)
+		return Snapshot{}, nil, fmt.Errorf("encode state of device %s: %w", t.state.GetDevice(), err)
 	}
-	value, err := device.AppendSnapshot(make([]byte, 0, len(state)+64+64*len(t.outcomes)), state, t.offset, t.outcomes)
+	if room := len(state) + 64*(1+len(t.outcomes)); cap(space) < room {
+		space = make([]byte, 0, max(chunk, room))
+	}
+	value, err := device.AppendSnapshot(space, state, t.offset, t.outcomes)
 	if err != nil {
-		return Snapshot{}, fmt.Errorf("device %s: %w", t.state.GetDevice(), err)
+		return Snapshot{}, nil, fmt.Errorf("device %s: %w", t.state.GetDevice(), err)
 	}
 	f.states[string(t.first.Key)] = state
-	return Snapshot{First: t.first, Offset: t.offset, Value: value}, nil
+	return Snapshot{First: t.first, Offset: t.offset, Value: value[:len(value):len(value)]}, value[len(value):], nil
 }
 
 // Record is the snapshot as a record in the device's partition, whose number is
