@@ -47,7 +47,7 @@ func (c *controller) about(component, name string, f func(about map[string]any) 
 		metadata, _ := properties["$metadata"].(map[string]any)
 		about, _ = metadata[name].(map[string]any)
 		return f(about)
-	}, 20*time.Second, 20*time.Millisecond, "%s of %s", name, component)
+	}, 20*time.Second, 20*time.Millisecond, "%s of %s: %v", name, component, printed{&about})
 	return about
 }
 
@@ -182,3 +182,8 @@ func (c *controller) checkThePast() {
 	require.Equal(c.t, 2, kinds["command_requested"], "%v", kinds)
 	require.Equal(c.t, 2, kinds["command_answered"], "%v", kinds)
 }
+
+// printed shows what it points to when it is asked, not when it is passed on.
+type printed struct{ about *map[string]any }
+
+func (p printed) String() string { return fmt.Sprint(*p.about) }

@@ -132,6 +132,22 @@ func readObject(raw []byte) (value, error) {
 type reader struct {
 	raw []byte
 	at  int
+	// open are the members of objects and arrays that have not ended yet, the
+	// innermost last.
+	open []member
+}
+
+// close takes the members of the innermost object or array.
+func (r *reader) close(first int) []member {
+	if first == 0 {
+		members := r.open
+		r.open = nil
+		return members
+	}
+	members := slices.Clone(r.open[first:])
+	clear(r.open[first:])
+	r.open = r.open[:first]
+	return members
 }
 
 func (r *reader) unexpected() error {
@@ -186,7 +202,7 @@ func (r *reader) object(depth int) (value, error) {
 		r.at++
 		return v, nil
 	}
-	sorted := true
+	sorted, first := true, len(r.open)
 	for {
 		if r.peek() != '"' {
 			return v, r.unexpected()
@@ -203,10 +219,10 @@ func (r *reader) object(depth int) (value, error) {
 		if err != nil {
 			return v, err
 		}
-		sorted = sorted && (len(v.members) == 0 || bytes.Compare(v.members[len(v.members)-1].name, name) < 0)
-		v.members = append(v.members, member{name, inner})
+		sorted = sorted && (len(r.open) == first || bytes.Compare(r.open[len(r.open)-1].name, name) < 0)
+		r.open = append(r.open, member{name, inner})
 		if more, err := r.more('}'); err != nil || !more {
-			if !sorted {
+			if v.members = r.close(first); !sorted {
 				v.members = lastOfEach(v.members)
 			}
 			return v, err
@@ -233,13 +249,14 @@ func (r *reader) array(depth int) (value, error) {
 		r.at++
 		return v, nil
 	}
-	for {
+	for first := len(r.open); ; {
 		inner, err := r.value(depth + 1)
 		if err != nil {
 			return v, err
 		}
-		v.members = append(v.members, member{value: inner})
+		r.open = append(r.open, member{value: inner})
 		if more, err := r.more(']'); err != nil || !more {
+			v.members = r.close(first)
 			return v, err
 		}
 	}

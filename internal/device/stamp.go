@@ -2,8 +2,8 @@ package device
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
-	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -46,7 +46,7 @@ func stampsOf(encoded []byte, old []*eventsv1.PropertyStamp) Stamps {
 		return encoded
 	}
 	for _, s := range old {
-		encoded = appendStamp(encoded, s.GetPath(), stampedBy(s.GetVersion(), s.GetAt()))
+		encoded = appendStamp(encoded, []byte(s.GetPath()), stampedBy(s.GetVersion(), s.GetAt()))
 	}
 	return encoded
 }
@@ -105,34 +105,48 @@ func (s Stamps) first() (stampEntry, bool) {
 	return stampEntry{path, body, n + 1}, m >= 0
 }
 
-// restamp is what becomes of the stamp of a path, or of all paths that begin with it.
+// restamp is what becomes of the stamp of a path, or of all paths below it.
 type restamp struct {
-	path          string
+	path          []byte
 	remove, below bool
 }
 
 // stampChanges says which stamps a patch changes, given the section it has made:
 // whether a member is a component is seen there, whatever the patch says of it.
 func stampChanges(merged []byte, patch value) []restamp {
-	var changes []restamp
-	for _, m := range patch.members {
-		name := string(m.name)
-		switch {
-		case m.value.isNull():
-			changes = append(changes, restamp{path: name, remove: true}, restamp{path: name + "/", remove: true, below: true})
-		case m.value.kind == '{' && isComponentIn(merged, m.name):
-			changes = append(changes, restamp{path: name, remove: true})
-			for _, inner := range m.value.members {
-				if string(inner.name) != componentMarker {
-					changes = append(changes, restamp{path: name + "/" + string(inner.name), remove: inner.value.isNull()})
-				}
+	changes := make([]restamp, 0, 2*len(patch.members))
+	for i := range patch.members {
+		m := &patch.members[i]
+		if m.value.kind != '{' || !isComponentIn(merged, m.name) {
+			changes = append(changes, restamp{path: m.name, remove: m.value.isNull()}, restamp{path: m.name, remove: true, below: true})
+			continue
+		}
+		changes = append(changes, restamp{path: m.name, remove: true})
+		for _, inner := range m.value.members {
+			if string(inner.name) != componentMarker {
+				path := append(append(append(make([]byte, 0, len(m.name)+1+len(inner.name)), m.name...), '/'), inner.name...)
+				changes = append(changes, restamp{path: path, remove: inner.value.isNull()})
 			}
-		default:
-			changes = append(changes, restamp{path: name}, restamp{path: name + "/", remove: true, below: true})
 		}
 	}
-	slices.SortFunc(changes, func(a, b restamp) int { return strings.Compare(a.path, b.path) })
+	slices.SortFunc(changes, restamp.compare)
 	return changes
+}
+
+// compare puts what is below a path where it stands among stamps: `a-` is between
+// `a` and `a/b`.
+func (c restamp) compare(d restamp) int {
+	switch {
+	case c.below == d.below:
+		return bytes.Compare(c.path, d.path)
+	case c.below:
+		return -d.compare(c)
+	case len(c.path) > len(d.path) && bytes.HasPrefix(c.path, d.path):
+		return cmp.Compare(c.path[len(d.path)], '/')
+	case bytes.Equal(c.path, d.path):
+		return -1
+	}
+	return bytes.Compare(c.path, d.path)
 }
 
 // isComponentIn reports whether a member of a section is a component.
@@ -172,13 +186,15 @@ func (s Stamps) stamp(changes []restamp, version uint64, at *timestamppb.Timesta
 
 // beyond reports whether the change stands at the path or after it: all changes
 // before that are done with.
-func (c restamp) beyond(path []byte) bool { return c.concerns(path) || c.path > string(path) }
+func (c restamp) beyond(path []byte) bool {
+	return c.concerns(path) || c.compare(restamp{path: path}) > 0
+}
 
 func (c restamp) concerns(path []byte) bool {
 	if c.below {
-		return len(path) >= len(c.path) && string(path[:len(c.path)]) == c.path
+		return len(path) > len(c.path) && path[len(c.path)] == '/' && bytes.HasPrefix(path, c.path)
 	}
-	return c.path == string(path)
+	return bytes.Equal(path, c.path)
 }
 
 func (c restamp) appendTo(out Stamps, by []byte) Stamps {
@@ -190,15 +206,22 @@ func (c restamp) appendTo(out Stamps, by []byte) Stamps {
 
 // stampedBy is what the stamps of one event have in common, encoded.
 func stampedBy(version uint64, at *timestamppb.Timestamp) []byte {
-	by, err := proto.Marshal(&eventsv1.PropertyStamp{Version: version, At: at})
-	if err != nil {
-		return nil // a version and a time are always encoded
+	const versionTag, atTag = 2<<3 | byte(protowire.VarintType), 3<<3 | byte(protowire.BytesType)
+	const secondsTag, nanosTag = 1<<3 | byte(protowire.VarintType), 2<<3 | byte(protowire.VarintType)
+	by := protowire.AppendVarint(append(make([]byte, 0, 32), versionTag), version)
+	var room [24]byte
+	moment := room[:0]
+	if seconds := at.GetSeconds(); seconds != 0 {
+		moment = protowire.AppendVarint(append(moment, secondsTag), uint64(seconds)) //nolint:gosec // as protobuf does
 	}
-	return by
+	if nanos := at.GetNanos(); nanos != 0 {
+		moment = protowire.AppendVarint(append(moment, nanosTag), uint64(nanos)) //nolint:gosec // as protobuf does
+	}
+	return protowire.AppendBytes(append(by, atTag), moment)
 }
 
-func appendStamp(out []byte, path string, by []byte) []byte {
+func appendStamp(out, path, by []byte) []byte {
 	out = protowire.AppendVarint(append(out, stampTag), uint64(1+protowire.SizeBytes(len(path))+len(by)))
-	out = protowire.AppendString(append(out, pathTag), path)
+	out = protowire.AppendBytes(append(out, pathTag), path)
 	return append(out, by...)
 }

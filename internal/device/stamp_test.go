@@ -63,22 +63,22 @@ func TestStampsFollowTheirChanges(t *testing.T) {
 		for version := range uint64(rapid.IntRange(1, 6).Draw(t, "events")) {
 			var changes []restamp
 			for _, path := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "a-", "a0", "b", "ab", "b/x", "c"}), 0, 5, rapid.ID).Draw(t, "paths") {
-				c := restamp{path: path, remove: rapid.Bool().Draw(t, "remove")}
+				c := restamp{path: []byte(path), remove: rapid.Bool().Draw(t, "remove")}
 				changes = append(changes, c)
 				if delete(plain, path); !c.remove {
 					plain[path] = version + 1
 				}
 			}
 			if rapid.Bool().Draw(t, "below") {
-				changes = append(changes, restamp{path: "a/", remove: true, below: true})
+				changes = append(changes, restamp{path: []byte("a"), remove: true, below: true})
 			} else {
-				changes = append(changes, restamp{path: "a/x"})
+				changes = append(changes, restamp{path: []byte("a/x")})
 				plain["a/x"] = version + 1
 			}
 			if changes[len(changes)-1].below {
 				delete(plain, "a/x")
 			}
-			slices.SortFunc(changes, func(a, b restamp) int { return strings.Compare(a.path, b.path) })
+			slices.SortFunc(changes, restamp.compare)
 			stamps = stamps.stamp(changes, version+1, noon)
 		}
 		want := []string{}
@@ -118,13 +118,11 @@ func TestStampsOfAnEarlierStateLiveOn(t *testing.T) {
 }
 
 func FuzzStamps(f *testing.F) {
-	f.Add([]byte(Stamps(nil).stamp([]restamp{{path: "a"}, {path: "b/c"}}, 7, noon)), "a")
+	f.Add([]byte(Stamps(nil).stamp([]restamp{{path: []byte("a")}, {path: []byte("b/c")}}, 7, noon)), "a")
 	f.Add([]byte("\x0a\x05\x0a\x01a\x10\x07"), "a")
 	f.Fuzz(func(t *testing.T, stamps []byte, path string) {
 		_ = Stamps(stamps).Of(path)
-		set := Stamps(stamps).stamp([]restamp{{path: path}}, 9, noon)
-		if proto.Unmarshal(stamps, new(eventsv1.PropertyStamps)) == nil && path == "a" {
-			require.NotNil(t, set)
-		}
+		set := Stamps(stamps).stamp([]restamp{{path: []byte(path)}}, 9, noon)
+		require.NotEmpty(t, set)
 	})
 }

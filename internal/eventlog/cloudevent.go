@@ -45,20 +45,28 @@ func NewID() string { return uuid.Must(uuid.NewV7()).String() }
 // CloudEvent builds a record whose headers are the event's CloudEvents
 // attributes. The source is a URI-reference of what produced the event.
 func CloudEvent(topic, id, source, eventType string, at time.Time, contentType string, key, value []byte) *kgo.Record {
-	return &kgo.Record{
+	// The attributes share one piece of memory.
+	text := make([]byte, 0, len(id)+len(source)+len(eventType)+len(contentType)+len(time.RFC3339Nano))
+	attribute := func(s string) []byte {
+		text = append(text, s...)
+		return text[len(text)-len(s) : len(text) : len(text)]
+	}
+	r := &kgo.Record{
 		Topic:     topic,
 		Key:       key,
 		Value:     value,
 		Timestamp: at,
 		Headers: []kgo.RecordHeader{
 			{Key: HeaderSpecVersion, Value: SpecVersion},
-			{Key: HeaderID, Value: []byte(id)},
-			{Key: HeaderSource, Value: []byte(source)},
-			{Key: HeaderType, Value: []byte(eventType)},
-			{Key: HeaderTime, Value: at.UTC().AppendFormat(nil, time.RFC3339Nano)},
-			{Key: HeaderContentType, Value: []byte(contentType)},
+			{Key: HeaderID, Value: attribute(id)},
+			{Key: HeaderSource, Value: attribute(source)},
+			{Key: HeaderType, Value: attribute(eventType)},
+			{Key: HeaderTime},
+			{Key: HeaderContentType, Value: attribute(contentType)},
 		},
 	}
+	r.Headers[4].Value = at.UTC().AppendFormat(text[len(text):], time.RFC3339Nano)
+	return r
 }
 
 // Header is the value of the record's first header of that name, nil when it

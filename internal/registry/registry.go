@@ -9,12 +9,14 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 
+	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -108,10 +110,11 @@ func (r *Registry) Children(tenant, parent, after string, limit int) []*eventsv1
 // apply takes in one snapshot. Nobody waits for one before the view has caught up,
 // so it is decoded only then.
 func (r *Registry) apply(rec *kgo.Record) {
-	encoded, err := unwrap(rec.Value)
+	encoded, err := device.EncodedState(rec.Value)
 	var before []byte
 	changed := false
 	if err == nil {
+		encoded = bytes.Clone(encoded) // the record's memory holds many
 		before, changed, err = r.devices.set(string(rec.Key), encoded)
 	}
 	if changed {

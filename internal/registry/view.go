@@ -2,7 +2,6 @@ package registry
 
 import (
 	"bytes"
-	"errors"
 	"strings"
 	"sync"
 
@@ -119,7 +118,6 @@ func (v *view) len() int {
 
 // Numbers of the fields that are read without decoding (device.proto).
 const (
-	snapshotState protowire.Number = 1
 	stateVersion  protowire.Number = 3
 	stateDeleted  protowire.Number = 4
 	stateRevision protowire.Number = 30
@@ -153,22 +151,6 @@ func glance(state []byte) (glimpse, error) {
 		g.parent = nil
 	}
 	return g, err
-}
-
-var errNoState = errors.New("it carries no state")
-
-// unwrap takes the encoded state out of a snapshot, into memory of its own.
-func unwrap(snapshot []byte) ([]byte, error) {
-	var state []byte
-	err := fields(snapshot, func(number protowire.Number, kind protowire.Type, value []byte) {
-		if number == snapshotState && kind == protowire.BytesType {
-			state, _ = protowire.ConsumeBytes(value)
-		}
-	})
-	if err == nil && state == nil {
-		err = errNoState
-	}
-	return bytes.Clone(state), err
 }
 
 // fields calls f for each field of an encoded message.

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
+	"github.com/fleetlog/fleetlog/internal/device"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 )
 
@@ -72,17 +73,17 @@ func TestASnapshotThatCannotBeReadIsLeftOut(t *testing.T) {
 	good := encode(t, &eventsv1.DeviceSnapshot{State: &eventsv1.DeviceState{Device: "d", Version: 1}, Offset: 7})
 	for name, snapshot := range map[string][]byte{
 		"empty": nil, "no state": encode(t, &eventsv1.DeviceSnapshot{Offset: 7}), "cut": good[:len(good)-1], "no protobuf": []byte("\xff\xff"),
-		"state cut": protowire.AppendBytes(protowire.AppendTag(nil, snapshotState, protowire.BytesType), []byte("\x08")),
+		"state cut": protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), []byte("\x08")),
 	} {
 		t.Run(name, func(t *testing.T) {
-			state, err := unwrap(snapshot)
+			state, err := device.EncodedState(snapshot)
 			if err == nil {
 				_, _, err = new(view).set("t/d", state)
 			}
 			require.Error(t, err)
 		})
 	}
-	state, err := unwrap(good)
+	state, err := device.EncodedState(good)
 	require.NoError(t, err)
 	g, err := glance(state)
 	require.NoError(t, err)

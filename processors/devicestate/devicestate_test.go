@@ -108,50 +108,83 @@ func TestChangeIsDecidedByTheFoldAndReadAtOnce(t *testing.T) {
 	})
 }
 
-// TestNoLostUpdate has writers race on one device with etags, through two
-// processors of which one leaves on the way: each version is won once.
+// TestNoLostUpdate has 200 writers on each of two nodes race on a few devices with
+// etags, through two processors of which one leaves on the way: each version is won
+// once, and who loses is told that the device has changed.
 func TestNoLostUpdate(t *testing.T) {
 	enginetest.EachLog(t, func(t *testing.T, broker enginetest.Log) {
 		log := open(t, broker)
 		stopFirst := startProcessor(t, log, "n1")
 		startProcessor(t, log, "n2")
-		devices, _ := startRegistry(t, log)
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		here, _ := startRegistry(t, log)
+		there, _ := startRegistry(t, log)
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 		defer cancel()
-		_, err := devices.Change(ctx, register("d", "0"))
-		require.NoError(t, err)
-		const writers, each = 8, 5
+		const devices, writers = 5, 200
+		for d := range devices {
+			_, err := here.Change(ctx, register(fmt.Sprint("d", d), "0"))
+			require.NoError(t, err)
+		}
+		require.Eventually(t, func() bool { return len(there.List("default", "", devices)) == devices }, time.Minute, time.Millisecond)
 		var all sync.WaitGroup
-		var mu sync.Mutex
-		won := map[uint64]int{}
-		for w := range writers {
+		var won [devices]versions
+		for w := range 2 * writers {
 			all.Go(func() {
-				for i := 0; i < each; {
-					version := devices.Get("default", "d").GetVersion()
-					_, err := devices.Change(ctx, rename("d", fmt.Sprintf("%d-%d", w, i), version))
-					var rejected *registry.RejectedError
-					switch {
-					case errors.As(err, &rejected):
-					case err != nil:
-						t.Error(err)
-						return
-					default:
-						mu.Lock()
-						won[version]++
-						mu.Unlock()
-						i++
-					}
+				node := []*registry.Registry{here, there}[w%2]
+				if version, err := winOnce(ctx, node, fmt.Sprint("d", w%devices), fmt.Sprint("writer ", w)); err != nil {
+					t.Error(err)
+				} else {
+					won[w%devices].add(version)
 				}
 			})
 		}
 		stopFirst()
 		all.Wait()
-		require.Len(t, won, writers*each)
-		for version, times := range won {
-			require.Equal(t, 1, times, "version %d", version)
+		for d := range devices {
+			const each = 2 * writers / devices
+			require.Len(t, won[d].times, each)
+			for version, times := range won[d].times {
+				require.Equal(t, 1, times, "version %d of d%d", version, d)
+			}
+			for _, node := range []*registry.Registry{here, there} {
+				require.Eventually(t, func() bool { return node.Get("default", fmt.Sprint("d", d)).GetVersion() == 1+each }, time.Minute, time.Millisecond)
+			}
+			require.True(t, proto.Equal(here.Get("default", fmt.Sprint("d", d)), there.Get("default", fmt.Sprint("d", d))))
 		}
-		require.Equal(t, uint64(1+writers*each), devices.Get("default", "d").GetVersion())
 	})
+}
+
+// versions counts how often each was won.
+type versions struct {
+	mu    sync.Mutex
+	times map[uint64]int
+}
+
+func (v *versions) add(version uint64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.times == nil {
+		v.times = map[uint64]int{}
+	}
+	v.times[version]++
+}
+
+// winOnce renames the device at the version it reads, until that succeeds.
+func winOnce(ctx context.Context, node *registry.Registry, id, name string) (uint64, error) {
+	for {
+		version := node.Get("default", id).GetVersion()
+		state, err := node.Change(ctx, rename(id, name, version))
+		var rejected *registry.RejectedError
+		switch {
+		case errors.As(err, &rejected) && rejected.Reason == eventsv1.RejectionReason_REJECTION_REASON_VERSION_MISMATCH:
+		case err != nil:
+			return 0, err
+		case state.GetVersion() <= version:
+			return 0, fmt.Errorf("version %d after version %d was changed", state.GetVersion(), version)
+		default:
+			return version, nil
+		}
+	}
 }
 
 func TestUnreadableEventGoesToTheDeadLetter(t *testing.T) {

@@ -1,0 +1,49 @@
+package device
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
+)
+
+// snapshotState is the number of the state in a DeviceSnapshot.
+const snapshotState protowire.Number = 1
+
+// AppendSnapshot appends a snapshot, encoded, of a state that is encoded already.
+func AppendSnapshot(out, state []byte, offset int64, outcomes []*eventsv1.Outcome) ([]byte, error) {
+	out = protowire.AppendTag(out, snapshotState, protowire.BytesType)
+	out = protowire.AppendBytes(out, state)
+	out, err := proto.MarshalOptions{}.MarshalAppend(out, &eventsv1.DeviceSnapshot{Offset: offset, Outcomes: outcomes})
+	if err != nil {
+		return nil, fmt.Errorf("encode outcomes: %w", err)
+	}
+	return out, nil
+}
+
+// EncodedState is the state that a snapshot has, as it is there. It aliases the
+// snapshot. It is not decoded, so what is wrong inside it is not seen.
+func EncodedState(snapshot []byte) ([]byte, error) {
+	var state []byte
+	for rest := snapshot; len(rest) > 0; {
+		number, kind, n := protowire.ConsumeTag(rest)
+		if n < 0 {
+			return nil, protowire.ParseError(n)
+		}
+		rest = rest[n:]
+		if n = protowire.ConsumeFieldValue(number, kind, rest); n < 0 {
+			return nil, protowire.ParseError(n)
+		}
+		if number == snapshotState && kind == protowire.BytesType {
+			state, _ = protowire.ConsumeBytes(rest)
+		}
+		rest = rest[n:]
+	}
+	if state == nil {
+		return nil, errors.New("it carries no state")
+	}
+	return state, nil
+}
