@@ -9,9 +9,9 @@ import (
 
 // Share divides the work on a topic's keys among the nodes that take part, by its
 // partitions, without reading it: held is called with the partitions that are this
-// node's whenever they change, one call at a time. Another node is given a partition
-// only after the call without it has returned. Share returns nil when ctx ends; until
-// then the partitions stay this node's.
+// node's whenever they change, one call at a time, and with none when ctx ends, upon
+// which Share returns nil. Another node is given a partition only after the call
+// without it has returned, or when this one is dead.
 func (l *Log) Share(ctx context.Context, name, node string, t Topic, held func(partitions map[int32]bool)) error {
 	topic, mine := l.Name(t), map[int32]bool{}
 	given := func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
@@ -39,6 +39,7 @@ func (l *Log) Share(ctx context.Context, name, node string, t Topic, held func(p
 		l.logFetchErrors(client.PollFetches(ctx)) // there is nothing else: nothing is fetched
 	}
 	client.Close()
+	held(nil)
 	if err := l.LeaveGroup(ctx, name, node); err != nil {
 		l.logger.Warn("the other nodes have to wait for this one's partitions", "stage", name, "error", err)
 	}

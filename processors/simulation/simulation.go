@@ -163,11 +163,7 @@ func (s *Simulation) Run(ctx context.Context) error {
 			}
 		}
 	})
-	err := all.Wait()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stop(func(identity) bool { return true })
-	return err
+	return all.Wait() // without partitions no device runs
 }
 
 // awaitViews waits until the views have caught up; false when ctx ends first.
