@@ -20,6 +20,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/catalog"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/devicegroup"
 	"github.com/fleetlog/fleetlog/internal/deviceoperation"
 	"github.com/fleetlog/fleetlog/internal/enginetest"
 	"github.com/fleetlog/fleetlog/internal/enrollment"
@@ -51,6 +52,7 @@ type api struct {
 	// engine is the address of ClickHouse.
 	engine  string
 	devices *registry.Registry
+	catalog *catalog.Catalog
 	log     *eventlog.Log
 	// folding is held by a test that wants changes to wait.
 	folding *sync.Mutex
@@ -86,7 +88,7 @@ func newAPI(t testing.TB) *api {
 	require.NoError(t, err)
 	keys, err := device.OpenMasterKey(t.TempDir() + "/master.key")
 	require.NoError(t, err)
-	devices, resources := registry.New(log, quiet), catalog.New(log, quiet, enrollment.Kind(), deviceoperation.Kind())
+	devices, resources := registry.New(log, quiet), catalog.New(log, quiet, enrollment.Kind(), devicegroup.Kind(), deviceoperation.Kind(), templates())
 	groups := enrollment.New(resources, keys, quiet)
 	store, err := files.Open(t.Context(), "file://"+t.TempDir())
 	require.NoError(t, err)
@@ -126,7 +128,7 @@ func newAPI(t testing.TB) *api {
 	require.Eventually(t, func() bool { return devices.Ready() == nil && resources.Ready() == nil }, 10*time.Second, time.Millisecond)
 	return &api{
 		t: t, url: "http://" + rest.Addr().String(), token: string(token), rpc: conn, db: db, engine: addr,
-		devices: devices, log: log, folding: folding, waiting: waiting, stop: stop, stopped: stopped,
+		devices: devices, catalog: resources, log: log, folding: folding, waiting: waiting, stop: stop, stopped: stopped,
 	}
 }
 
@@ -248,7 +250,7 @@ func TestDeviceLifeOverREST(t *testing.T) {
 		{"body of another kind", http.MethodPut, "/api/devices/x", `a=b`, []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "JSON"},
 		{"no token", http.MethodGet, "/api/devices", "", []string{"Authorization", ""}, 401, "admin-token"},
 		{"wrong token", http.MethodGet, "/api/devices", "", []string{"Authorization", "Bearer wrong"}, 401, "admin-token"},
-		{"filter that would be ignored", http.MethodGet, "/api/devices?filter=simulated%20eq%20true", "", nil, 400, "not available"},
+		{"filter", http.MethodGet, "/api/devices?filter=simulated%20is%20true", "", nil, 400, "expected eq"},
 		{"page too large", http.MethodGet, "/api/devices?maxpagesize=1001", "", nil, 400, "1000"},
 		{"page token of someone else", http.MethodGet, "/api/devices?pageToken=xyz", "", nil, 400, "nextLink"},
 		{"parameter of the wrong type", http.MethodGet, "/api/devices?maxpagesize=many", "", nil, 400, "maxpagesize"},

@@ -2,7 +2,9 @@ package query
 
 import (
 	"context"
+	"strings"
 
+	"github.com/fleetlog/fleetlog/internal/devicefilter"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 )
 
@@ -11,17 +13,19 @@ const (
 	maxDevicesPage     = 1000
 )
 
+// ListDevices answers from the node's registry, unless there is something to look
+// for or to order by.
 func (s *deviceService) ListDevices(ctx context.Context, req *apiv1.ListDevicesRequest) (*apiv1.ListDevicesResponse, error) {
 	p, err := s.reader(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if req.GetFilter() != "" || req.GetOrderby() != "" {
-		return nil, badField("filter", "filter and orderby are not available yet: leave them out and choose among the devices listed")
-	}
 	size, err := pageSize(req.GetMaxpagesize(), defaultDevicesPage, maxDevicesPage)
 	if err != nil {
 		return nil, err
+	}
+	if req.GetFilter() != "" || req.GetOrderby() != "" {
+		return s.searchDevices(ctx, p.Tenant, req, size)
 	}
 	after, err := decodeToken[devicesToken](req.GetPageToken())
 	if err != nil {
@@ -34,6 +38,34 @@ func (s *deviceService) ListDevices(ctx context.Context, req *apiv1.ListDevicesR
 	}
 	if len(page) > size {
 		resp.NextLink, resp.NextPageToken = nextPage(ctx, encodeToken(devicesToken{After: page[size-1].GetDevice()}))
+	}
+	return resp, nil
+}
+
+// searchDevices lists the devices that the request's filter means, in its order.
+func (s *deviceService) searchDevices(ctx context.Context, tenant string, req *apiv1.ListDevicesRequest, size int) (*apiv1.ListDevicesResponse, error) {
+	page := fleetPage{filter: devicefilter.And{}, size: size, token: req.GetPageToken(), of: req.GetFilter() + "\n" + req.GetOrderby()}
+	var err error
+	if strings.TrimSpace(req.GetFilter()) != "" {
+		if page.filter, err = devicefilter.ParseList(req.GetFilter()); err != nil {
+			return nil, badField("filter", "%s", err)
+		}
+	}
+	if strings.TrimSpace(req.GetOrderby()) != "" {
+		if page.order, err = devicefilter.ParseOrder(req.GetOrderby()); err != nil {
+			return nil, badField("orderby", "%s", err)
+		}
+	}
+	found, next, err := s.fleet.list(ctx, tenant, page)
+	if err != nil {
+		return nil, err
+	}
+	resp := &apiv1.ListDevicesResponse{}
+	for _, state := range found {
+		resp.Value = append(resp.Value, toDevice(state))
+	}
+	if next != "" {
+		resp.NextLink, resp.NextPageToken = nextPage(ctx, next)
 	}
 	return resp, nil
 }

@@ -25,6 +25,7 @@ const changeTimeout = 10 * time.Second
 type deviceService struct {
 	apiv1.UnimplementedDeviceServiceServer
 	registry *registry.Registry
+	fleet    *fleet
 	groups   *enrollment.Groups
 	keys     *device.MasterKey
 	// timeout bounds how long a change waits for the fold's decision.

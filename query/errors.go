@@ -71,7 +71,7 @@ func queryFailure(ctx context.Context, err error) error {
 	case code == 241: // MEMORY_LIMIT_EXCEEDED
 		return status.Error(codes.ResourceExhausted, "the query needs too much memory: ask for a shorter span or fewer names")
 	case code == 60, code == 81: // UNKNOWN_TABLE, UNKNOWN_DATABASE: the projection makes them
-		return &unavailableError{err, "the telemetry projection has not begun yet: try again in a moment"}
+		return &unavailableError{err, "the projection has not begun yet: try again in a moment"}
 	case !answered, code == 202: // TOO_MANY_SIMULTANEOUS_QUERIES
 		return &unavailableError{err, "ClickHouse does not answer: try again in a moment"}
 	}

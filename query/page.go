@@ -16,8 +16,9 @@ func pageSize(asked, usual, most int32) (int, error) {
 	return int(asked), nil
 }
 
-// maxTokenBytes bounds a page token before it is decoded.
-const maxTokenBytes = 1 << 10
+// maxTokenBytes bounds a page token before it is decoded. The longest holds a
+// device's name and template.
+const maxTokenBytes = 8 << 10
 
 // encodeToken makes an opaque page token of where the next page begins.
 func encodeToken[T any](at T) string {

@@ -59,7 +59,7 @@ func (s *Server) handler(ctx context.Context, inside *bufconn.Listener) (http.Ha
 	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 		apiv1.RegisterDeviceServiceHandler, apiv1.RegisterEnrollmentGroupServiceHandler, apiv1.RegisterTelemetryServiceHandler,
 		apiv1.RegisterPropertyServiceHandler, apiv1.RegisterCommandServiceHandler, apiv1.RegisterMessageServiceHandler,
-		apiv1.RegisterModuleServiceHandler, apiv1.RegisterParentServiceHandler, apiv1.RegisterDeviceOperationServiceHandler,
+		apiv1.RegisterModuleServiceHandler, apiv1.RegisterParentServiceHandler, apiv1.RegisterDeviceGroupServiceHandler, apiv1.RegisterDeviceOperationServiceHandler,
 	} {
 		if err := register(ctx, gateway, conn); err != nil {
 			return nil, nil, fmt.Errorf("register REST: %w", err)

@@ -69,8 +69,9 @@ func NewServer(deps Deps) *Server {
 		grpc.ChainUnaryInterceptor(s.observer.unary, authenticate(deps.Tokens)),
 		grpc.ChainStreamInterceptor(s.observer.stream, authenticateStream(deps.Tokens)),
 	)
-	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{registry: deps.Registry, groups: deps.Groups, keys: deps.Keys, timeout: changeTimeout})
+	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{registry: deps.Registry, fleet: newFleet(deps), groups: deps.Groups, keys: deps.Keys, timeout: changeTimeout})
 	apiv1.RegisterEnrollmentGroupServiceServer(s.grpc, newEnrollmentGroupService(deps))
+	apiv1.RegisterDeviceGroupServiceServer(s.grpc, newDeviceGroupService(deps))
 	shared := identities{registry: deps.Registry, timeout: changeTimeout}
 	apiv1.RegisterPropertyServiceServer(s.grpc, &propertyService{identities: shared})
 	apiv1.RegisterCommandServiceServer(s.grpc, &commandService{identities: shared})

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/fleetlog/fleetlog/internal/access"
 	chconn "github.com/fleetlog/fleetlog/internal/clickhouse"
@@ -15,12 +14,6 @@ import (
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
-)
-
-// Bounds of one query, enforced by ClickHouse.
-const (
-	maxQueryTime  = 20 * time.Second
-	maxQueryBytes = 2 << 30 // of memory
 )
 
 // telemetryService answers from the telemetry table.
@@ -40,7 +33,7 @@ func (s *telemetryService) GetLatestTelemetry(ctx context.Context, req *apiv1.Ge
 		return nil, err
 	}
 	var found *apiv1.TelemetryValue
-	err = s.query(ctx, p, func(rows driver.Rows) error {
+	err = ask(ctx, s.db, p.sql, p.parameters, func(rows driver.Rows) error {
 		var at time.Time
 		var value *string
 		if err := rows.Scan(&at, &value); err != nil {
@@ -70,7 +63,7 @@ func (s *telemetryService) ListTelemetry(ctx context.Context, req *apiv1.ListTel
 	}
 	resp := &apiv1.ListTelemetryResponse{}
 	more := false
-	err = s.query(ctx, p, func(rows driver.Rows) error {
+	err = ask(ctx, s.db, p.sql, p.parameters, func(rows driver.Rows) error {
 		if more = len(resp.GetValue()) == p.size; more {
 			return nil
 		}
@@ -103,43 +96,6 @@ func (s *telemetryService) tenantOf(ctx context.Context, deviceID string) (strin
 		return "", notFound("device %q does not exist", deviceID)
 	}
 	return p.Tenant, nil
-}
-
-// query runs the plan within the bounds and calls each for every row; its errors
-// are statuses. When the caller goes away ClickHouse stops.
-func (s *telemetryService) query(ctx context.Context, p plan, each func(driver.Rows) error) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, maxQueryTime+time.Second)
-	defer cancel()
-	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(p.parameters), clickhouse.WithSettings(querySettings()))
-	rows, err := s.db.Query(ctx, p.sql)
-	if err != nil {
-		return queryFailure(ctx, fmt.Errorf("query telemetry: %w", err))
-	}
-	defer func() {
-		if closing := rows.Close(); err == nil && closing != nil {
-			err = queryFailure(ctx, fmt.Errorf("query telemetry: %w", closing))
-		}
-	}()
-	for rows.Next() {
-		if err := each(rows); err != nil {
-			return toStatus(fmt.Errorf("read telemetry: %w", err))
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return queryFailure(ctx, fmt.Errorf("query telemetry: %w", err))
-	}
-	return nil
-}
-
-func querySettings() clickhouse.Settings {
-	return clickhouse.Settings{
-		"readonly":           2, // no writes, whatever the statement says
-		"max_execution_time": int(maxQueryTime.Seconds()), "max_memory_usage": maxQueryBytes,
-		"cancel_http_readonly_queries_on_client_close": 1,
-		// A thread a core suits a warehouse; a question about one device reads
-		// little, and in the table's order it can stop early.
-		"max_threads": 2, "optimize_read_in_order": 1,
-	}
 }
 
 // scan reads a row and notes where it stands.

@@ -15,6 +15,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/catalog"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/devicegroup"
 	"github.com/fleetlog/fleetlog/internal/deviceoperation"
 	"github.com/fleetlog/fleetlog/internal/engine/chdb"
 	"github.com/fleetlog/fleetlog/internal/engine/kafka"
@@ -152,7 +153,7 @@ func (n *node) open(ctx context.Context, p *platform, home *dataDir) (*parts, er
 		}
 	}
 	have.devices = registry.New(have.log, p.logger)
-	have.catalog = catalog.New(have.log, p.logger, enrollment.Kind(), deviceoperation.Kind())
+	have.catalog = catalog.New(have.log, p.logger, enrollment.Kind(), devicegroup.Kind(), deviceoperation.Kind())
 	have.groups = enrollment.New(have.catalog, have.keys, p.logger)
 	return have, nil
 }

@@ -44,15 +44,16 @@ type Registry struct {
 
 	mu       sync.RWMutex
 	devices  btree.Map[string, *eventsv1.DeviceState] // by record key
-	waiting  map[string]submitted                     // by event id
-	commands map[string]chan *eventsv1.CommandResult  // by command id
+	newest   newest
+	waiting  map[string]submitted                    // by event id
+	commands map[string]chan *eventsv1.CommandResult // by command id
 }
 
 // New makes a registry over the log; Run starts it.
 func New(log *eventlog.Log, logger *slog.Logger) *Registry {
 	return &Registry{
 		log: log, logger: logger, caughtUp: make(chan struct{}),
-		waiting: map[string]submitted{}, commands: map[string]chan *eventsv1.CommandResult{},
+		newest: newest{}, waiting: map[string]submitted{}, commands: map[string]chan *eventsv1.CommandResult{},
 	}
 }
 
@@ -134,6 +135,7 @@ func (r *Registry) apply(rec *kgo.Record) {
 	state := snapshot.GetState()
 	r.mu.Lock()
 	before, _ := r.devices.Set(string(rec.Key), state)
+	r.newest.note(rec.Partition, before, state)
 	decisions := r.decided(snapshot.GetOutcomes())
 	r.mu.Unlock()
 	if r.ready.Load() {
