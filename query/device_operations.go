@@ -29,12 +29,13 @@ type deviceOperationService struct {
 	resources
 
 	runner *operations.Runner
+	groups *deviceGroupService
 }
 
 func newDeviceOperationService(deps Deps) *deviceOperationService {
 	return &deviceOperationService{
 		resources: resources{catalog: deps.Catalog, kind: deviceoperation.KindName, noun: deviceoperation.Kind().Noun, timeout: changeTimeout},
-		runner:    deps.Operations,
+		runner:    deps.Operations, groups: newDeviceGroupService(deps),
 	}
 }
 
@@ -121,11 +122,11 @@ func (s *deviceOperationService) ExportDevices(ctx context.Context, req *apiv1.E
 	if err != nil {
 		return nil, err
 	}
-	if req.GetDeviceGroup() != "" || req.GetFilter() != "" {
-		return nil, badField("filter", "deviceGroup and filter are not available yet: name the devices in ids, or leave all out to export every device")
-	}
 	id, o := eventlog.NewID(), &eventsv1.DeviceOperation{
 		Kind: eventsv1.DeviceOperationKind_DEVICE_OPERATION_KIND_EXPORT, DisplayName: req.GetDisplayName(),
+	}
+	if err := s.choose(ctx, req, o); err != nil {
+		return nil, err
 	}
 	if len(req.GetIds()) > 0 {
 		ids, err := distinct(req.GetIds())
@@ -138,6 +139,32 @@ func (s *deviceOperationService) ExportDevices(ctx context.Context, req *apiv1.E
 		}
 	}
 	return s.start(ctx, p, id, o)
+}
+
+// choose says in the operation which devices are exported, as far as they are not
+// named one by one. A group counts by the query it has now.
+func (s *deviceOperationService) choose(ctx context.Context, req *apiv1.ExportDevicesRequest, o *eventsv1.DeviceOperation) error {
+	ways := 0
+	for _, given := range []bool{req.GetDeviceGroup() != "", req.GetFilter() != "", len(req.GetIds()) > 0} {
+		if given {
+			ways++
+		}
+	}
+	if ways > 1 {
+		return badField("filter", "deviceGroup, filter and ids exclude each other: send one of them, or none to export all devices")
+	}
+	o.DeviceGroup, o.Filter = req.GetDeviceGroup(), req.GetFilter()
+	if req.GetDeviceGroup() != "" {
+		group, err := s.groups.group(ctx, req.GetDeviceGroup())
+		if err != nil {
+			return err
+		}
+		o.Filter = groupOf(group).GetFilter()
+	}
+	if _, err := operations.Filter(o); err != nil {
+		return badField("filter", "%s", err)
+	}
+	return nil
 }
 
 // distinct are the ids in their order, each once.

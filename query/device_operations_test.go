@@ -81,6 +81,19 @@ func TestImportAndExportOverREST(t *testing.T) {
 	require.Equal(t, []any{2.0, 1.0, 1.0}, []any{o["total"], o["succeeded"], o["failed"]})
 	require.Equal(t, "NotFound", a.rows("/api/deviceOperations/" + some + "/errors")[1][2])
 
+	status, answer, _ := a.call(http.MethodPut, "/api/deviceGroups/berlin", `{"displayName":"Berlin","filter":"SELECT * FROM devices WHERE $displayName = \"Lobby\"","organizations":["berlin"]}`)
+	require.Equal(t, http.StatusOK, status, answer)
+	for _, body := range []string{`{"deviceGroup":"berlin"}`, `{"filter":"displayName eq 'Lobby'"}`} {
+		_, o, _ = a.call(http.MethodPost, "/api/devices/export", body)
+		id := o["id"].(string)
+		require.Equal(t, "completed", a.ended(id)["status"], o)
+		chosen := a.rows("/api/deviceOperations/" + id + "/result")
+		require.Len(t, chosen, 2, body)
+		require.Equal(t, "d-1", chosen[1][0])
+		status, _, _ = a.call(http.MethodDelete, "/api/deviceOperations/"+id, "")
+		require.Equal(t, http.StatusNoContent, status)
+	}
+
 	_, list, _ := a.call(http.MethodGet, "/api/deviceOperations?maxpagesize=2", "")
 	require.Equal(t, some, list["value"].([]any)[0].(map[string]any)["id"], "the newest first")
 	_, list, _ = a.call(http.MethodGet, list["nextLink"].(string), "")
@@ -103,6 +116,9 @@ func TestImportAndExportOverREST(t *testing.T) {
 		{"a parameter of the wrong type", http.MethodPost, "/api/devices/import?update=maybe", "a", isCSV, 400, "update"},
 		{"a file that is too large", http.MethodPost, "/api/devices/import", strings.Repeat("x", 16<<20+1), isCSV, 413, "16777216"},
 		{"ids that cannot be", http.MethodPost, "/api/devices/export", `{"ids":["a b"]}`, nil, 400, "device id"},
+		{"a filter that is none", http.MethodPost, "/api/devices/export", `{"filter":"displayName is x"}`, nil, 400, "displayName is x"},
+		{"a group of none", http.MethodPost, "/api/devices/export", `{"deviceGroup":"none"}`, nil, 404, "does not exist"},
+		{"a filter and ids", http.MethodPost, "/api/devices/export", `{"filter":"id eq 'd-1'","ids":["d-1"]}`, nil, 400, "exclude each other"},
 		{"operation of none", http.MethodGet, "/api/deviceOperations/none", "", nil, 404, "does not exist"},
 		{"errors of none", http.MethodGet, "/api/deviceOperations/none/errors", "", nil, 404, "does not exist"},
 		{"result of an import", http.MethodGet, "/api/deviceOperations/" + id + "/result", "", nil, 404, "is an import"},

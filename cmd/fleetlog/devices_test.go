@@ -73,6 +73,9 @@ func TestDevicesImportAndExport(t *testing.T) {
 	require.Error(t, err)
 	require.Contains(t, string(out), "line -  none  NotFound: the device does not exist\n")
 	require.Len(t, readCSV(t, to), 2)
+	out, err = exec.Command(binary, "devices", "export", "--data-dir", p.dir, "--out", to, "--filter", "displayName eq 'Device 4711'").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Equal(t, "d-04711", readCSV(t, to)[1][0])
 
 	for _, tc := range []struct {
 		says string

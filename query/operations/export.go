@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/fleetlog/fleetlog/internal/devicefilter"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 )
 
@@ -78,10 +79,11 @@ func (w *work) progress(ctx context.Context, succeeded, failed uint32) error {
 	return w.save(ctx, func(o *eventsv1.DeviceOperation) { o.Succeeded, o.Failed = succeeded, failed })
 }
 
-// chosen are the ids of the devices to export: those that were named, else all.
+// chosen are the ids of the devices to export: those that were named, those that the
+// filter means now, else all.
 func (w *work) chosen(ctx context.Context) ([]string, error) {
 	if w.body.GetInput() == "" {
-		return w.everyDevice(), nil
+		return w.matching(ctx)
 	}
 	file, err := w.shelf.open(ctx, w.tenant, w.id, inputFile)
 	if err != nil {
@@ -89,23 +91,54 @@ func (w *work) chosen(ctx context.Context) ([]string, error) {
 	}
 	defer file.Close()
 	var ids []string
-	for lines := bufio.NewScanner(file); ; {
-		if !lines.Scan() {
-			return ids, lines.Err()
-		}
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
 		ids = append(ids, lines.Text())
 	}
+	return ids, lines.Err()
 }
 
-func (w *work) everyDevice() []string {
+// Filter reads the text that says which devices to export: a device group's query, or
+// the filter of the device list. Empty is all devices.
+func Filter(o *eventsv1.DeviceOperation) (devicefilter.Expr, error) {
+	switch {
+	case o.GetDeviceGroup() != "":
+		return devicefilter.ParseGroup(o.GetFilter())
+	case o.GetFilter() != "":
+		return devicefilter.ParseList(o.GetFilter())
+	}
+	return devicefilter.And{}, nil
+}
+
+// matching looks at each device that this node knows: its view is newer than any
+// table, and complete while ClickHouse is away.
+func (w *work) matching(ctx context.Context) ([]string, error) {
+	filter, err := Filter(w.body)
+	if err != nil {
+		return nil, &failedError{err}
+	}
 	var ids []string
-	for after := ""; ; after = ids[len(ids)-1] {
+	everything, told := w.body.GetFilter() == "", time.Now()
+	for after := ""; ; {
 		page := w.deps.Registry.List(w.tenant, after, windowRows)
 		for _, state := range page {
-			ids = append(ids, state.GetDevice())
+			after = state.GetDevice()
+			if !everything {
+				d, err := devicefilter.DeviceOf(state)
+				if err != nil || !devicefilter.Match(filter, d) {
+					continue // what cannot be read matches nothing, as in the device list
+				}
+			}
+			ids = append(ids, after)
 		}
 		if len(page) < windowRows {
-			return ids
+			return ids, nil
+		}
+		if time.Since(told) > windowTime {
+			if err := w.progress(ctx, 0, 0); err != nil {
+				return nil, err
+			}
+			told = time.Now()
 		}
 	}
 }

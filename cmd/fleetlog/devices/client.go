@@ -71,6 +71,8 @@ func (o operation) ended() bool { return o.Status != "pending" && o.Status != "r
 // exportRequest is which devices are exported.
 type exportRequest struct {
 	DisplayName string   `json:"displayName,omitempty"`
+	DeviceGroup string   `json:"deviceGroup,omitempty"`
+	Filter      string   `json:"filter,omitempty"`
 	IDs         []string `json:"ids,omitempty"`
 }
 

@@ -87,7 +87,9 @@ func (c *ImportCommand) parameters() string {
 type ExportCommand struct {
 	apiFlags
 
-	IDs    []string `name:"ids" help:"Devices to export; all when there are none here." placeholder:"ID,…"`
+	IDs    []string `name:"ids" help:"Devices to export; all when nothing says which." placeholder:"ID,…" xor:"which"`
+	Group  string   `help:"Export the devices of this device group." placeholder:"ID" xor:"which"`
+	Filter string   `help:"Export the devices that this filter of the device list finds, as \"displayName eq 'Lobby'\"." placeholder:"FILTER" xor:"which"`
 	Out    string   `help:"Where the devices and their keys go." type:"path" default:"devices.csv" placeholder:"FILE"`
 	Name   string   `help:"What the export is called."`
 	Errors string   `help:"Where the report of what failed goes; devices.errors.csv beside --out by default." type:"path" placeholder:"FILE"`
@@ -104,7 +106,7 @@ func (c *ExportCommand) RunTo(ctx context.Context, out, progress io.Writer) erro
 	if err != nil {
 		return err
 	}
-	o, err := api.startExport(ctx, exportRequest{DisplayName: c.Name, IDs: c.IDs})
+	o, err := api.startExport(ctx, exportRequest{DisplayName: c.Name, DeviceGroup: c.Group, Filter: c.Filter, IDs: c.IDs})
 	if err != nil {
 		return err
 	}
