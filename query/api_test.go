@@ -90,13 +90,13 @@ func newAPI(t testing.TB) *api {
 	keys, err := device.OpenMasterKey(t.TempDir() + "/master.key")
 	require.NoError(t, err)
 	devices, resources := registry.New(log, quiet), catalog.New(log, quiet, enrollment.Kind(), devicegroup.Kind(), template.Kind(), deviceoperation.Kind())
-	groups := enrollment.New(resources, keys, quiet)
+	groups, templates := enrollment.New(resources, keys, quiet), template.New(resources, quiet)
 	store, err := files.Open(t.Context(), "file://"+t.TempDir())
 	require.NoError(t, err)
-	runner, err := operations.New(operations.Deps{Registry: devices, Catalog: resources, Groups: groups, Keys: keys, Files: store, Node: "node", Logger: quiet})
+	runner, err := operations.New(operations.Deps{Registry: devices, Catalog: resources, Groups: groups, Templates: templates, Keys: keys, Files: store, Node: "node", Logger: quiet})
 	require.NoError(t, err)
 	server := NewServer(Deps{
-		Registry: devices, Catalog: resources, Groups: groups, Templates: template.New(resources, quiet), Keys: keys, Tokens: tokens, ClickHouse: db, Operations: runner, Metrics: prometheus.NewRegistry(),
+		Registry: devices, Catalog: resources, Groups: groups, Templates: templates, Keys: keys, Tokens: tokens, ClickHouse: db, Operations: runner, Metrics: prometheus.NewRegistry(),
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 		Ready:  map[string]func(context.Context) error{"registry": func(context.Context) error { return devices.Ready() }},
 	})

@@ -56,6 +56,9 @@ func (s *deviceOperationService) ImportDevices(stream grpc.ClientStreamingServer
 	if err := validateImport(p.Tenant, o); err != nil {
 		return err
 	}
+	if _, err := initialOf(s.templates, p.Tenant, o.GetTemplate()); err != nil {
+		return err
+	}
 	if err := s.runner.Bring(ctx, p.Tenant, id, &importReader{stream: stream, part: first.GetContent().GetData()}); err != nil {
 		return storeFailure(err)
 	}

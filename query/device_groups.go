@@ -10,6 +10,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/devicefilter"
 	"github.com/fleetlog/fleetlog/internal/devicegroup"
+	"github.com/fleetlog/fleetlog/internal/template"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"google.golang.org/grpc/codes"
@@ -229,12 +230,8 @@ func (s *deviceGroupService) group(ctx context.Context, id string) (*catalog.Res
 	return nil, notFound("%s %q does not exist", s.noun, id)
 }
 
-const (
-	// templatesKind is the catalog's name of device templates.
-	templatesKind = "deviceTemplates"
-	// maxTemplates bounds the templates that are looked through.
-	maxTemplates = 10_000
-)
+// maxTemplates bounds the templates that are looked through.
+const maxTemplates = 10_000
 
 // ofTemplate is the group of all devices of a published template, if the id is one's
 // and nobody has made a group of their own under it; version 0 says that it is on no
@@ -252,7 +249,7 @@ func (s *deviceGroupService) ofTemplate(tenant, id string) *catalog.Resource {
 // given one.
 func (s *deviceGroupService) ofTemplates(tenant, after string) []*catalog.Resource {
 	var groups []*catalog.Resource
-	for _, r := range s.catalog.List(tenant, templatesKind, "", maxTemplates) {
+	for _, r := range s.catalog.List(tenant, template.KindName, "", maxTemplates) {
 		template, _ := r.Body.(*eventsv1.DeviceTemplate)
 		id, ok := devicegroup.ForTemplate(r.ID)
 		if !ok || id <= after || len(template.GetPublished()) == 0 || s.catalog.Get(tenant, s.kind, id) != nil {

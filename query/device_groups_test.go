@@ -8,6 +8,7 @@ import (
 
 	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
+	"github.com/fleetlog/fleetlog/internal/template"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -95,7 +96,7 @@ func TestTemplatesHaveAGroup(t *testing.T) {
 	a.projectDevices()
 	enginetest.PublishTemplate(t, a.catalog, "dtmi:contoso:Thermostat;1", "dtmi:contoso:Model;1")
 	_, err := a.catalog.Change(t.Context(), &eventsv1.CatalogEvent{
-		Id: eventlog.NewID(), Tenant: access.DefaultTenant, Kind: templatesKind, Resource: "dtmi:contoso:Draft;1", Time: timestamppb.Now(),
+		Id: eventlog.NewID(), Tenant: access.DefaultTenant, Kind: template.KindName, Resource: "dtmi:contoso:Draft;1", Time: timestamppb.Now(),
 		Change: &eventsv1.CatalogEvent_DeviceTemplate{DeviceTemplate: &eventsv1.DeviceTemplate{Draft: []byte("{}")}},
 	})
 	require.NoError(t, err)

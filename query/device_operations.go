@@ -12,6 +12,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/deviceoperation"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
+	"github.com/fleetlog/fleetlog/internal/template"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"github.com/fleetlog/fleetlog/query/operations"
@@ -28,14 +29,15 @@ type deviceOperationService struct {
 	apiv1.UnimplementedDeviceOperationServiceServer
 	resources
 
-	runner *operations.Runner
-	groups *deviceGroupService
+	runner    *operations.Runner
+	groups    *deviceGroupService
+	templates *template.Templates
 }
 
 func newDeviceOperationService(deps Deps) *deviceOperationService {
 	return &deviceOperationService{
 		resources: resources{catalog: deps.Catalog, kind: deviceoperation.KindName, noun: deviceoperation.Kind().Noun, timeout: changeTimeout},
-		runner:    deps.Operations, groups: newDeviceGroupService(deps),
+		runner:    deps.Operations, groups: newDeviceGroupService(deps), templates: deps.Templates,
 	}
 }
 

@@ -1,29 +1,23 @@
 package query
 
 import (
-	"context"
-
-	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/template"
 )
 
-// initial is what a device gets with a template: the template must be published
+// initialOf is what a device gets with a template: the template must be published
 // (FEATURES.md VER-02). Without one there is nothing.
-func (s *deviceService) initial(ctx context.Context, id string) ([]byte, error) {
+func initialOf(templates *template.Templates, tenant, id string) ([]byte, error) {
 	if id == "" {
 		return nil, nil
 	}
 	if err := device.ValidateTemplateID(id); err != nil {
 		return nil, badField("template", "%s", err)
 	}
-	p, err := access.FromContext(ctx)
-	if err == nil {
-		err = s.templates.Ready()
-	}
-	if err != nil {
+	if err := templates.Ready(); err != nil {
 		return nil, toStatus(err)
 	}
-	t := s.templates.Get(p.Tenant, id)
+	t := templates.Get(tenant, id)
 	if t == nil {
 		return nil, badField("template", "there is no published device template %q: publish it with PUT /api/deviceTemplates/%s, or leave template out", id, id)
 	}

@@ -229,7 +229,7 @@ func (n *node) addAPI(p *platform, have *parts, open func(flag, addr, protocol s
 	}
 	p.newToken = created
 	runner, err := operations.New(operations.Deps{
-		Registry: have.devices, Catalog: have.catalog, Groups: have.groups, Keys: have.keys, Files: have.files, Node: have.id, Logger: p.logger,
+		Registry: have.devices, Catalog: have.catalog, Groups: have.groups, Templates: have.templates, Keys: have.keys, Files: have.files, Node: have.id, Logger: p.logger,
 	})
 	if err != nil {
 		return err

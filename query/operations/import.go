@@ -207,6 +207,7 @@ func (w *work) change(ctx context.Context, one row, exists bool, ev *eventsv1.De
 func (w *work) registration(one row) *eventsv1.DeviceRegistered {
 	return &eventsv1.DeviceRegistered{
 		DisplayName: one.name, Template: w.body.GetTemplate(), Enabled: true, Organizations: w.organizations(), Tags: one.tags,
+		Initial: w.initial(),
 	}
 }
 
@@ -220,12 +221,20 @@ func (w *work) update(one row) *eventsv1.DeviceUpdated {
 		u.Tags = one.tags
 	}
 	if w.body.GetTemplate() != "" {
-		u.Template = proto.String(w.body.GetTemplate())
+		u.Template, u.Initial = proto.String(w.body.GetTemplate()), w.initial()
 	}
 	if ids := w.organizations(); ids != nil {
 		u.Organizations = &eventsv1.Organizations{Ids: ids}
 	}
 	return u
+}
+
+// initial is what devices get with the template, if that is still there.
+func (w *work) initial() []byte {
+	if t := w.deps.Templates.Get(w.tenant, w.body.GetTemplate()); t != nil {
+		return t.Initial()
+	}
+	return nil
 }
 
 func (w *work) organizations() []string {

@@ -19,6 +19,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/files"
 	"github.com/fleetlog/fleetlog/internal/registry"
 	"github.com/fleetlog/fleetlog/internal/seal"
+	"github.com/fleetlog/fleetlog/internal/template"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
@@ -28,7 +29,9 @@ type Deps struct {
 	Registry *registry.Registry
 	Catalog  *catalog.Catalog
 	Groups   *enrollment.Groups
-	Keys     *device.MasterKey
+	// Templates are given to imported devices.
+	Templates *template.Templates
+	Keys      *device.MasterKey
 	// Files is the store that all nodes with the API share.
 	Files *files.Store
 	// Node is this node's id, the same after a restart.
