@@ -1,6 +1,9 @@
 package query
 
 import (
+	"context"
+
+	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/template"
 )
@@ -22,4 +25,12 @@ func initialOf(templates *template.Templates, tenant, id string) ([]byte, error)
 		return nil, badField("template", "there is no published device template %q: publish it with PUT /api/deviceTemplates/%s, or leave template out", id, id)
 	}
 	return t.Initial(), nil
+}
+
+func (s *deviceService) initial(ctx context.Context, id string) ([]byte, error) {
+	p, err := access.FromContext(ctx)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return initialOf(s.templates, p.Tenant, id)
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/files"
 	"github.com/fleetlog/fleetlog/internal/registry"
+	"github.com/fleetlog/fleetlog/internal/template"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -70,7 +71,7 @@ func (s *site) start(id string, runs bool) *node {
 	devices, resources := registry.New(s.log, quiet), catalog.New(s.log, quiet, enrollment.Kind(), deviceoperation.Kind())
 	store, err := files.Open(s.t.Context(), "file://"+s.dir)
 	require.NoError(s.t, err)
-	runner, err := New(Deps{Registry: devices, Catalog: resources, Groups: enrollment.New(resources, s.keys, quiet), Keys: s.keys, Files: store, Node: id, Logger: quiet})
+	runner, err := New(Deps{Registry: devices, Catalog: resources, Groups: enrollment.New(resources, s.keys, quiet), Templates: template.New(resources, quiet), Keys: s.keys, Files: store, Node: id, Logger: quiet})
 	require.NoError(s.t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
 	parts := []func(context.Context) error{devices.Run, resources.Run}

@@ -179,10 +179,11 @@ type DeploymentManifest struct {
 	// The manifest's content: `modulesContent` with the desired properties of each
 	// module. Read, they are those that the modules have now.
 	Data *structpb.Struct `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
-	// Not used: the device's organization counts.
-	Organizations *structpb.ListValue `protobuf:"bytes,5,opt,name=organizations,proto3" json:"organizations,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Not used: the device's organization counts. Not there when it is empty, which
+	// IoT Central's schema forbids.
+	ManifestOrganizations *structpb.ListValue `protobuf:"bytes,6,opt,name=manifest_organizations,json=organizations,proto3" json:"manifest_organizations,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *DeploymentManifest) Reset() {
@@ -243,9 +244,9 @@ func (x *DeploymentManifest) GetData() *structpb.Struct {
 	return nil
 }
 
-func (x *DeploymentManifest) GetOrganizations() *structpb.ListValue {
+func (x *DeploymentManifest) GetManifestOrganizations() *structpb.ListValue {
 	if x != nil {
-		return x.Organizations
+		return x.ManifestOrganizations
 	}
 	return nil
 }
@@ -1101,16 +1102,16 @@ const file_fleetlog_api_v1_devices_proto_rawDesc = "" +
 	"\t_templateB\n" +
 	"\n" +
 	"\b_enabledB\x16\n" +
-	"\x14_deployment_manifest\"\xfa\x01\n" +
+	"\x14_deployment_manifest\"\x98\x02\n" +
 	"\x12DeploymentManifest\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x17\n" +
 	"\x04etag\x18\x02 \x01(\tH\x01R\x04etag\x88\x01\x01\x12&\n" +
 	"\fdisplay_name\x18\x03 \x01(\tH\x02R\vdisplayName\x88\x01\x01\x12+\n" +
-	"\x04data\x18\x04 \x01(\v2\x17.google.protobuf.StructR\x04data\x12@\n" +
-	"\rorganizations\x18\x05 \x01(\v2\x1a.google.protobuf.ListValueR\rorganizationsB\x05\n" +
+	"\x04data\x18\x04 \x01(\v2\x17.google.protobuf.StructR\x04data\x12I\n" +
+	"\x16manifest_organizations\x18\x06 \x01(\v2\x1a.google.protobuf.ListValueR\rorganizationsB\x05\n" +
 	"\x03_idB\a\n" +
 	"\x05_etagB\x0f\n" +
-	"\r_display_name\"\x9f\x04\n" +
+	"\r_display_nameJ\x04\b\x05\x10\x06R\rorganizations\"\x9f\x04\n" +
 	"\vDevicePatch\x12\x17\n" +
 	"\x04etag\x18\x01 \x01(\tH\x00R\x04etag\x88\x01\x01\x12&\n" +
 	"\fdisplay_name\x18\x02 \x01(\tH\x01R\vdisplayName\x88\x01\x01\x12\x1f\n" +
@@ -1237,7 +1238,7 @@ var file_fleetlog_api_v1_devices_proto_depIdxs = []int32{
 	1,  // 0: fleetlog.api.v1.Device.deployment_manifest:type_name -> fleetlog.api.v1.DeploymentManifest
 	16, // 1: fleetlog.api.v1.Device.tags:type_name -> google.protobuf.Struct
 	16, // 2: fleetlog.api.v1.DeploymentManifest.data:type_name -> google.protobuf.Struct
-	17, // 3: fleetlog.api.v1.DeploymentManifest.organizations:type_name -> google.protobuf.ListValue
+	17, // 3: fleetlog.api.v1.DeploymentManifest.manifest_organizations:type_name -> google.protobuf.ListValue
 	16, // 4: fleetlog.api.v1.DevicePatch.tags:type_name -> google.protobuf.Struct
 	1,  // 5: fleetlog.api.v1.DevicePatch.deployment_manifest:type_name -> fleetlog.api.v1.DeploymentManifest
 	18, // 6: fleetlog.api.v1.ListDevicesRequest.at:type_name -> google.protobuf.Timestamp
