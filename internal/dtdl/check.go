@@ -4,249 +4,274 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
-	"time"
+	"strings"
 )
 
-// ValueProblem is what keeps a value from being of a schema.
+// maxValueProblems are told of one value.
+const maxValueProblems = 20
+
+// ValueProblem is one place where a value does not fit its schema.
 type ValueProblem struct {
-	// Path within the value, `.window[2]`; empty for the value itself.
-	Path    string
+	// Path within the value, a JSON path; the value itself is $.
+	Path string
+	// Message says what is wrong.
 	Message string
 }
 
-// maxValueProblems bounds how many are told of one value.
-const maxValueProblems = 20
+// String is the problem in one line.
+func (p ValueProblem) String() string { return p.Path + ": " + p.Message }
 
-// Check compares a value with the content's schema and bounds. The value is what
-// encoding/json decodes, numbers as float64 or json.Number.
-func (c *Content) Check(value any) []ValueProblem {
-	found := c.Schema.Check(value)
-	if f, ok := number(value); ok && len(found) == 0 {
-		if c.Min != nil && f < *c.Min {
-			found = append(found, ValueProblem{Message: fmt.Sprintf("is less than %v", *c.Min)})
-		}
-		if c.Max != nil && f > *c.Max {
-			found = append(found, ValueProblem{Message: fmt.Sprintf("is greater than %v", *c.Max)})
-		}
-	}
-	return found
-}
-
-// Check compares a value with the schema, as [Content.Check] does.
+// Check says where the value does not fit the schema; nil when it does. Values are
+// those of encoding/json, with or without UseNumber: nil, bool, float64, json.Number,
+// string, []any and map[string]any; whole numbers may be int64, too. Of an object, fields may be missing; fields no one
+// knows are problems. At most 20 problems are told.
 func (s *Schema) Check(value any) []ValueProblem {
-	c := checker{}
-	c.check(s, value, "")
-	return c.found
+	v := &valueCheck{}
+	v.check(s, value, "$")
+	return v.problems
 }
 
-type checker struct{ found []ValueProblem }
+// Check is the schema's [Schema.Check], and for numbers also that of the least and
+// greatest value.
+func (c *Content) Check(value any) []ValueProblem {
+	if c.Schema == nil {
+		return []ValueProblem{{"$", fmt.Sprintf("the %s %s has no value", strings.ToLower(string(c.Kind)), c.Name)}}
+	}
+	problems := c.Schema.Check(value)
+	if len(problems) > 0 || !c.Schema.Numeric() {
+		return problems
+	}
+	number, _ := float(value)
+	if c.Min != nil && number < *c.Min {
+		return []ValueProblem{{"$", fmt.Sprintf("%v is less than the least value %v", number, *c.Min)}}
+	}
+	if c.Max != nil && number > *c.Max {
+		return []ValueProblem{{"$", fmt.Sprintf("%v is greater than the greatest value %v", number, *c.Max)}}
+	}
+	return nil
+}
 
-func (c *checker) wrong(path, format string, args ...any) {
-	if len(c.found) < maxValueProblems {
-		c.found = append(c.found, ValueProblem{Path: path, Message: fmt.Sprintf(format, args...)})
+// Check is the schema's [Schema.Check]; where the payload may be null, nil fits, too.
+func (p *Payload) Check(value any) []ValueProblem {
+	if value == nil && p.Nullable {
+		return nil
+	}
+	return p.Schema.Check(value)
+}
+
+type valueCheck struct {
+	problems []ValueProblem
+}
+
+func (v *valueCheck) add(path, format string, args ...any) {
+	if len(v.problems) < maxValueProblems {
+		v.problems = append(v.problems, ValueProblem{path, fmt.Sprintf(format, args...)})
 	}
 }
 
-// Formats of text values: ISO 8601 as RFC 3339 and XML Schema write it (DTDL v2
-// §Primitive schemas).
-var (
-	durationText = regexp.MustCompile(`^-?P(?:\d+Y)?(?:\d+M)?(?:\d+W)?(?:\d+D)?(?:T(?:\d+H)?(?:\d+M)?(?:\d+(?:[.,]\d+)?S)?)?$`)
-	timeText     = regexp.MustCompile(`^([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(?:\.\d+)?(?:Z|[+-]([01]\d|2[0-3]):?[0-5]\d)?$`)
-)
-
-const maxTextBytes = 1 << 20
-
-func (c *checker) check(s *Schema, value any, path string) {
-	if s == nil { // of a document that has problems
+func (v *valueCheck) check(s *Schema, value any, path string) {
+	if len(v.problems) == maxValueProblems {
 		return
 	}
 	switch s.Kind {
 	case Boolean:
 		if _, ok := value.(bool); !ok {
-			c.wrong(path, "is not true or false")
+			v.add(path, "%s is no boolean", show(value))
 		}
 	case Double, Float, Integer, Long:
-		c.number(s.Kind, value, path)
-	case String, Date, DateTime, Duration, Time:
-		c.text(s.Kind, value, path)
+		v.number(s.Kind, value, path)
+	case String, Date, DateTime, Time, Duration:
+		v.text(s.Kind, value, path)
 	case Enum:
-		c.enum(s, value, path)
+		v.enum(s, value, path)
 	case Array:
-		items, ok := value.([]any)
-		if !ok {
-			c.wrong(path, "is not an array")
-		}
-		for i, item := range items {
-			c.check(s.Element, item, path+"["+strconv.Itoa(i)+"]")
-		}
-	case Map:
-		members, ok := value.(map[string]any)
-		if !ok {
-			c.wrong(path, "is not an object")
-		}
-		for _, name := range sortedNames(members) {
-			c.check(s.Element, members[name], path+step(name))
-		}
-	case Object:
-		c.object(s, value, path)
+		v.array(s, value, path)
+	case Map, Object:
+		v.object(s, value, path)
 	case Geopoint:
-		c.members(value, path, []string{"lat", "lon"}, []string{"alt"})
+		v.numbers(value, path, []string{"lat", "lon"}, []string{"alt"})
 	case Vector:
-		c.members(value, path, []string{"x", "y", "z"}, nil)
+		v.numbers(value, path, []string{"x", "y", "z"}, nil)
 	default:
-		c.geospatial(s.Kind, value, path)
+		v.geometry(s.Kind, value, path)
 	}
 }
 
-// number is a value that is one.
-func number(value any) (float64, bool) {
-	switch v := value.(type) {
+func (v *valueCheck) number(kind SchemaKind, value any, path string) {
+	number, ok := float(value)
+	switch {
+	case !ok:
+		v.add(path, "%s is no number", show(value))
+	case math.IsInf(number, 0) || math.IsNaN(number):
+		v.add(path, "%s is beyond the numbers of a double", show(value))
+	case kind == Float && math.Abs(number) > math.MaxFloat32:
+		v.add(path, "%s is beyond the numbers of a float", show(value))
+	case kind == Integer || kind == Long:
+		v.integer(kind, value, number, path)
+	}
+}
+
+func (v *valueCheck) integer(kind SchemaKind, value any, number float64, path string) {
+	whole, ok := integer(value)
+	switch {
+	case number != math.Trunc(number):
+		v.add(path, "%s is no whole number", show(value))
+	case kind == Integer && (!ok || whole < math.MinInt32 || whole > math.MaxInt32):
+		v.add(path, "%s is beyond the 32 bits of an integer", show(value))
+	case !ok:
+		v.add(path, "%s is beyond the 64 bits of a long", show(value))
+	}
+}
+
+// float is the value as a number; infinite when it is too large for one.
+func float(value any) (float64, bool) {
+	switch n := value.(type) {
 	case float64:
-		return v, true
+		return n, true
+	case int64:
+		return float64(n), true
 	case json.Number:
-		f, err := v.Float64()
-		return f, err == nil
+		f, err := strconv.ParseFloat(n.String(), 64)
+		return f, err == nil || math.IsInf(f, 0)
 	}
 	return 0, false
 }
 
-func (c *checker) number(kind SchemaKind, value any, path string) {
-	f, ok := number(value)
-	whole := ok && f == math.Trunc(f)
-	switch {
-	case !ok:
-		c.wrong(path, "is not a number")
-	case kind == Integer && (!whole || f < math.MinInt32 || f > math.MaxInt32):
-		c.wrong(path, "is not a whole number of 32 bits")
-	case kind == Long && (!whole || f < math.MinInt64 || f >= math.MaxInt64):
-		c.wrong(path, "is not a whole number of 64 bits")
-	case kind == Float && math.Abs(f) > math.MaxFloat32:
-		c.wrong(path, "is beyond a float's range")
+// integer is the value as a whole number, when it is one of 64 bits. 2.0 and 2e0 are 2.
+func integer(value any) (int64, bool) {
+	switch n := value.(type) {
+	case int64:
+		return n, true
+	case json.Number:
+		if whole, err := strconv.ParseInt(n.String(), 10, 64); err == nil {
+			return whole, true
+		}
 	}
+	f, ok := float(value)
+	// 2^63 itself is beyond, and the greatest float64 below is well within.
+	if !ok || f != math.Trunc(f) || f < math.MinInt64 || f >= math.MaxInt64 {
+		return 0, false
+	}
+	return int64(f), true
 }
 
-func (c *checker) text(kind SchemaKind, value any, path string) {
+func (v *valueCheck) text(kind SchemaKind, value any, path string) {
 	s, ok := value.(string)
-	if !ok || len(s) > maxTextBytes {
-		c.wrong(path, "is not a string")
-		return
-	}
-	switch kind {
-	case Date:
-		if _, err := time.Parse(time.DateOnly, s); err != nil {
-			c.wrong(path, "is not a date like 2026-11-23")
-		}
-	case DateTime:
-		if _, err := time.Parse(time.RFC3339Nano, s); err != nil {
-			c.wrong(path, "is not a time like 2026-11-23T10:00:00Z")
-		}
-	case Duration:
-		if !durationText.MatchString(s) || s[len(s)-1] == 'P' || s[len(s)-1] == 'T' {
-			c.wrong(path, "is not a duration like PT1H30M")
-		}
-	case Time:
-		if !timeText.MatchString(s) {
-			c.wrong(path, "is not a time of day like 10:00:00Z")
-		}
-	}
-}
-
-func (c *checker) enum(s *Schema, value any, path string) {
-	matches := func(v EnumValue) bool {
-		if s.ValueKind == String {
-			return v.Value == value
-		}
-		f, ok := number(value)
-		i, isInt := v.Value.(int64)
-		return ok && isInt && f == float64(i)
-	}
-	if !slices.ContainsFunc(s.Values, matches) {
-		allowed := make([]any, 0, len(s.Values))
-		for _, v := range s.Values[:min(len(s.Values), 10)] {
-			allowed = append(allowed, v.Value)
-		}
-		c.wrong(path, "is none of the values %v", allowed)
-	}
-}
-
-func (c *checker) object(s *Schema, value any, path string) {
-	members, ok := value.(map[string]any)
 	if !ok {
-		c.wrong(path, "is not an object")
+		v.add(path, "%s is no string, as a %s is written", show(value), kind)
 		return
 	}
-	for _, name := range sortedNames(members) {
-		i := slices.IndexFunc(s.Fields, func(f Field) bool { return f.Name == name })
-		if i < 0 {
-			c.wrong(path+step(name), "is no field of the schema")
-			continue
-		}
-		c.check(s.Fields[i].Schema, members[name], path+step(name))
+	if want := badText(kind, s); want != "" {
+		v.add(path, "%s is no %s: %s", quote(s), kind, want)
 	}
 }
 
-// members checks an object of numbers (FEATURES.md PAY-06).
-func (c *checker) members(value any, path string, need, may []string) {
-	members, ok := value.(map[string]any)
-	if !ok {
-		c.wrong(path, "is not an object with %v", need)
-		return
-	}
-	for _, name := range need {
-		if _, there := members[name]; !there {
-			c.wrong(path, "has no %s", name)
+func (v *valueCheck) enum(s *Schema, value any, path string) {
+	wanted := value
+	if s.ValueKind == Integer {
+		if whole, ok := integer(value); ok {
+			wanted = whole
 		}
 	}
-	for _, name := range sortedNames(members) {
-		if !slices.Contains(need, name) && !slices.Contains(may, name) {
-			c.wrong(path+step(name), "is not expected: use %v", append(slices.Clone(need), may...))
-		} else if _, ok := number(members[name]); !ok && members[name] != nil {
-			c.wrong(path+step(name), "is not a number")
+	switch wanted.(type) {
+	case int64, string:
+		if slices.ContainsFunc(s.Values, func(e EnumValue) bool { return e.Value == wanted }) {
+			return
 		}
 	}
+	v.add(path, "%s is none of the Enum's values", show(value))
 }
 
-// depths of GeoJSON's coordinates, and its names (RFC 7946 §3.1).
-var (
-	coordinateDepth = map[SchemaKind]int{Point: 1, MultiPoint: 2, LineString: 2, MultiLineString: 3, Polygon: 3, MultiPolygon: 4}
-	geometryName    = map[SchemaKind]string{
-		Point: "Point", MultiPoint: "MultiPoint", LineString: "LineString", MultiLineString: "MultiLineString", Polygon: "Polygon", MultiPolygon: "MultiPolygon",
-	}
-)
-
-func (c *checker) geospatial(kind SchemaKind, value any, path string) {
-	geometry, ok := value.(map[string]any)
-	if !ok || geometry["type"] != geometryName[kind] {
-		c.wrong(path, "is not GeoJSON of type %s", geometryName[kind])
-		return
-	}
-	c.coordinates(geometry["coordinates"], coordinateDepth[kind], path+".coordinates")
-}
-
-func (c *checker) coordinates(value any, depth int, path string) {
+func (v *valueCheck) array(s *Schema, value any, path string) {
 	items, ok := value.([]any)
-	if !ok || depth == 1 && (len(items) < 2 || len(items) > 3) {
-		c.wrong(path, "is not an array of coordinates")
+	if !ok {
+		v.add(path, "%s is no array", show(value))
 		return
 	}
 	for i, item := range items {
-		at := path + "[" + strconv.Itoa(i) + "]"
-		if depth > 1 {
-			c.coordinates(item, depth-1, at)
-		} else if _, ok := number(item); !ok {
-			c.wrong(at, "is not a number")
-		}
+		v.check(s.Element, item, path+"["+itoa(i)+"]")
 	}
 }
 
-func sortedNames(members map[string]any) []string {
+func (v *valueCheck) object(s *Schema, value any, path string) {
+	members, ok := value.(map[string]any)
+	if !ok {
+		v.add(path, "%s is no object", show(value))
+		return
+	}
+	for _, name := range sorted(members) {
+		inside := s.Element
+		if s.Kind == Object {
+			inside = s.field(name)
+		}
+		if inside == nil {
+			v.add(member(path, name), "the Object has no such field")
+			continue
+		}
+		v.check(inside, members[name], member(path, name))
+	}
+}
+
+// field is the schema of a field; nil when there is none of that name.
+func (s *Schema) field(name string) *Schema {
+	for i := range s.Fields {
+		if s.Fields[i].Name == name {
+			return s.Fields[i].Schema
+		}
+	}
+	return nil
+}
+
+// numbers checks an object of numbers.
+func (v *valueCheck) numbers(value any, path string, required, optional []string) {
+	members, ok := value.(map[string]any)
+	if !ok {
+		v.add(path, "%s is no object with %s", show(value), strings.Join(required, ", "))
+		return
+	}
+	for _, name := range required {
+		if _, ok := members[name]; !ok {
+			v.add(path, "there is no %s", name)
+		}
+	}
+	for _, name := range sorted(members) {
+		if !slices.Contains(required, name) && !slices.Contains(optional, name) {
+			v.add(member(path, name), "it has no such member")
+			continue
+		}
+		v.number(Double, members[name], member(path, name))
+	}
+}
+
+func sorted(members map[string]any) []string {
 	names := make([]string, 0, len(members))
 	for name := range members {
 		names = append(names, name)
 	}
 	slices.Sort(names)
 	return names
+}
+
+func member(path, name string) string {
+	if len(name) > 64 || !plainKey.MatchString(name) {
+		return path + "[" + quote(name) + "]"
+	}
+	return path + "." + name
+}
+
+// show is the value for a message.
+func show(value any) string {
+	switch v := value.(type) {
+	case nil:
+		return "null"
+	case string:
+		return quote(v)
+	case map[string]any:
+		return "an object"
+	case []any:
+		return "an array"
+	}
+	return short(fmt.Sprint(value))
 }

@@ -24,6 +24,8 @@ type Model struct {
 type Interface struct {
 	ID                                string // DTMI
 	DisplayName, Description, Comment Text
+	// Path is where in the document the interface stands, a JSON path.
+	Path string
 	// Types are all of `@type`, IoT Central's own among them.
 	Types   []string
 	Extends []*Interface
@@ -74,15 +76,35 @@ type Content struct {
 	Request, Response *Payload
 	// Durable commands wait for a device that is not connected.
 	Durable bool
+	// Display is how IoT Central shows the value.
+	Display Display
 	// Interface is what a component implements, or the target of a relationship when
 	// the document has it.
 	Interface *Interface
 	// Target is the relationship's, a DTMI; empty: any.
 	Target string
+	// MinMultiplicity and MaxMultiplicity are the relationship's; a maximum of 0 is
+	// the language's own.
+	MinMultiplicity, MaxMultiplicity int
 	// Properties are those of a relationship.
 	Properties []*Content
+	// Annotates is the name of the content that this one tells more about (DTDL v3's
+	// annotation extension); empty for none.
+	Annotates string
 	// Path is where in the document the content stands, a JSON path.
 	Path string
+}
+
+// Display is IoT Central's way to show a value (FEATURES.md TPL-20, TPL-21).
+type Display struct {
+	Unit Text
+	// Decimals to show; nil: as many as there are.
+	Decimals *int
+	Color    string
+	// Severity of an event: error, warning or information.
+	Severity string
+	// True and False name a boolean's values.
+	True, False Text
 }
 
 // Payload is what a command takes or answers.
@@ -91,6 +113,10 @@ type Payload struct {
 	DisplayName, Description Text
 	Schema                   *Schema
 	Nullable                 bool
+	// Semantic type and unit, which DTDL v3 allows here; empty for none.
+	Semantic, Unit string
+	// InitialValue is proposed to who gives the command; nil for none.
+	InitialValue json.RawMessage
 }
 
 // Text is a language map; a bare string is its "en" (FEATURES.md DTDL-13).
@@ -159,6 +185,8 @@ type Field struct {
 	Name                              string
 	DisplayName, Description, Comment Text
 	Schema                            *Schema
+	// Semantic type and unit, which DTDL v3 allows here; empty for none.
+	Semantic, Unit string
 }
 
 // EnumValue is one of an Enum's.

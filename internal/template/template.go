@@ -66,7 +66,7 @@ func Parse(document []byte) (*Template, error) {
 		add("$.capabilityModel", "the model is missing: write the DTDL interface that the device implements")
 		return nil, found
 	}
-	model, err := dtdl.ParseTemplate(e.Model, "$.capabilityModel")
+	model, err := dtdl.ParseAt(e.Model, "$.capabilityModel")
 	var problems dtdl.Problems
 	if errors.As(err, &problems) {
 		found = append(found, problems...)
@@ -82,7 +82,7 @@ func Parse(document []byte) (*Template, error) {
 
 // ValidID reports whether the text is the id of a template: a model id, whose version
 // IoT Central does not insist on.
-func ValidID(id string) bool { return id != "" && dtdl.ValidID(id, 3) && !strings.Contains(id, ".") }
+func ValidID(id string) bool { return id != "" && dtdl.ValidID(id) && !strings.Contains(id, ".") }
 
 func problem(path, format string, args ...any) dtdl.Problems {
 	return dtdl.Problems{{Path: path, Rule: envelopeRule, Message: fmt.Sprintf(format, args...)}}

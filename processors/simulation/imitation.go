@@ -220,7 +220,7 @@ func (i *imitation) answer(at time.Time, method string) (status int, body []byte
 	case command.Response == nil || command.Response.Schema == nil:
 		return http.StatusOK, nil, nil
 	}
-	body, err = json.Marshal(sample.Of(command.Response.Schema, i.random, at, nil))
+	body, err = json.Marshal(sample.Payload(command.Response, i.random, at))
 	if err != nil {
 		return 0, nil, fmt.Errorf("answer to %s: %w", method, err)
 	}

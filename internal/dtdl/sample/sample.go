@@ -1,183 +1,173 @@
-// Package sample makes up values for simulated devices: plausible ones, by schema
-// and semantic type, that wander from one to the next.
+// Package sample makes up values for simulated devices, as plausible as the device
+// model allows: in go a telemetry or property of the model and its value before, out
+// comes the next value, which always fits the model.
 //
-// It is pure: the same generator state, time and previous value give the same
-// value. Every value passes [dtdl.Content.Check].
+// It is pure: the same source of randomness gives the same values.
 package sample
 
 import (
-	"fmt"
-	"math"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/fleetlog/fleetlog/internal/dtdl"
 )
 
-// Value is the content's next value after the previous one (nil: it is the first),
-// as encoding/json would decode it.
-func Value(c *dtdl.Content, random *rand.Rand, at time.Time, previous any) any {
-	if c.Schema.Kind == dtdl.Object || c.Schema.Kind == dtdl.Enum || !numeric(c.Schema.Kind) {
-		return Of(c.Schema, random, at, previous)
+// maxValues bounds one sample: schemas that are used many times in each other could
+// make a value of millions.
+const maxValues = 1000
+
+// Value is a value for the content at that time, given the one before it, or nil for
+// the first. It is one that encoding/json writes: bool, float64, int64, string, []any
+// or map[string]any; nil when the content has no value, as commands and components.
+func Value(c *dtdl.Content, rng *rand.Rand, at time.Time, previous any) any {
+	if c.Schema == nil {
+		return nil
 	}
-	r := rangeOf(c)
-	return within(c, r.next(random, at, previous), r)
+	m := &maker{rng: rng, at: at, left: maxValues}
+	return m.value(c.Schema, measureOf(c), previous)
 }
 
-// Of is a value of a schema.
-func Of(s *dtdl.Schema, random *rand.Rand, at time.Time, previous any) any {
+// Payload is a value for a command's request or response; nil when there is none.
+func Payload(p *dtdl.Payload, rng *rand.Rand, at time.Time) any {
+	if p == nil || p.Schema == nil {
+		return nil
+	}
+	m := &maker{rng: rng, at: at, left: maxValues}
+	return m.value(p.Schema, measure{semantic: p.Semantic, unit: p.Unit, name: p.Name}, nil)
+}
+
+// measure is what is known of a number besides its schema.
+type measure struct {
+	name, semantic, unit string
+	least, most          *float64
+}
+
+func measureOf(c *dtdl.Content) measure {
+	return measure{name: c.Name, semantic: c.Semantic, unit: c.Unit, least: c.Min, most: c.Max}
+}
+
+type maker struct {
+	rng  *rand.Rand
+	at   time.Time
+	left int
+}
+
+func (m *maker) value(s *dtdl.Schema, of measure, previous any) any {
+	m.left--
 	switch s.Kind {
 	case dtdl.Boolean:
-		was, _ := previous.(bool)
-		return was != (random.IntN(10) == 0)
+		return m.boolean(previous)
 	case dtdl.Double, dtdl.Float, dtdl.Integer, dtdl.Long:
-		return round(s.Kind, percent.next(random, at, previous))
+		return m.number(s.Kind, of, previous)
+	case dtdl.String:
+		return m.text(of.name, previous)
+	case dtdl.Date, dtdl.DateTime, dtdl.Time, dtdl.Duration:
+		return m.moment(s.Kind)
 	case dtdl.Enum:
-		return enumValue(s, random, previous)
-	case dtdl.Array:
-		return []any{Of(s.Element, random, at, nil)}
-	case dtdl.Map:
-		return map[string]any{"key1": Of(s.Element, random, at, member(previous, "key1"))}
-	case dtdl.Object:
-		out := map[string]any{}
-		for _, f := range s.Fields {
-			out[f.Name] = Of(f.Schema, random, at, member(previous, f.Name))
-		}
-		return out
-	case dtdl.Geopoint:
-		return map[string]any{"lat": walk(random, member(previous, "lat"), 47.64, 0.001, -90, 90), "lon": walk(random, member(previous, "lon"), -122.13, 0.001, -180, 180), "alt": walk(random, member(previous, "alt"), 50, 0.5, -100, 1000)}
-	case dtdl.Vector:
-		return map[string]any{"x": walk(random, member(previous, "x"), 0, 0.2, -5, 5), "y": walk(random, member(previous, "y"), 0, 0.2, -5, 5), "z": walk(random, member(previous, "z"), 1, 0.2, -5, 5)}
-	case dtdl.Point, dtdl.MultiPoint, dtdl.LineString, dtdl.MultiLineString, dtdl.Polygon, dtdl.MultiPolygon:
-		return geometry(s.Kind, random)
+		return m.choice(s, previous)
+	case dtdl.Array, dtdl.Map, dtdl.Object:
+		return m.complex(s, previous)
 	}
-	return text(s.Kind, random, at)
+	return m.place(s.Kind, previous)
 }
 
-func numeric(k dtdl.SchemaKind) bool {
-	return k == dtdl.Double || k == dtdl.Float || k == dtdl.Integer || k == dtdl.Long
+// boolean turns once in twenty times.
+func (m *maker) boolean(previous any) bool {
+	before, ok := previous.(bool)
+	if !ok {
+		return m.rng.IntN(2) == 0
+	}
+	if m.rng.IntN(20) == 0 {
+		return !before
+	}
+	return before
 }
 
-func member(value any, name string) any {
-	object, _ := value.(map[string]any)
-	return object[name]
+// choice stays with the Enum's value nine times of ten.
+func (m *maker) choice(s *dtdl.Schema, previous any) any {
+	if len(s.Values) == 0 { // no value fits, and null is the least wrong
+		return nil
+	}
+	same := func(v dtdl.EnumValue) bool { return v.Value == plain(previous) }
+	if slices.ContainsFunc(s.Values, same) && m.rng.IntN(10) > 0 {
+		return plain(previous)
+	}
+	return s.Values[m.rng.IntN(len(s.Values))].Value
 }
 
-func text(kind dtdl.SchemaKind, random *rand.Rand, at time.Time) string {
+// text keeps what it was: names, serial numbers and versions do not change.
+func (m *maker) text(name string, previous any) string {
+	if before, ok := previous.(string); ok {
+		return before
+	}
+	if name == "" {
+		name = "text"
+	}
+	return name + "-" + strconv.Itoa(1000+m.rng.IntN(9000))
+}
+
+func (m *maker) moment(kind dtdl.SchemaKind) string {
+	at := m.at.UTC()
+	if at.Year() < 1 || at.Year() > 9999 { // which RFC 3339 cannot write
+		at = time.Unix(0, 0).UTC()
+	}
 	switch kind {
 	case dtdl.Date:
-		return at.UTC().Format(time.DateOnly)
+		return at.Format(time.DateOnly)
 	case dtdl.DateTime:
-		return at.UTC().Format(time.RFC3339)
+		return at.Format("2006-01-02T15:04:05.000Z")
 	case dtdl.Time:
-		return at.UTC().Format("15:04:05Z")
-	case dtdl.Duration:
-		return fmt.Sprintf("PT%dS", 1+random.IntN(3600))
+		return at.Format("15:04:05.000Z")
 	}
-	words := []string{"alder", "birch", "cedar", "elm", "larch", "maple", "oak", "pine", "rowan", "willow"}
-	return words[random.IntN(len(words))]
+	return "PT" + strconv.Itoa(m.rng.IntN(60)) + "M" + strconv.Itoa(m.rng.IntN(60)) + "S"
 }
 
-func enumValue(s *dtdl.Schema, random *rand.Rand, previous any) any {
-	if previous != nil && random.IntN(5) != 0 && len(s.Check(previous)) == 0 {
-		return previous
+func (m *maker) complex(s *dtdl.Schema, previous any) any {
+	switch s.Kind {
+	case dtdl.Array:
+		return m.array(s, previous)
+	case dtdl.Map:
+		return m.keyed(s, previous)
 	}
-	value := s.Values[random.IntN(len(s.Values))].Value
-	if i, ok := value.(int64); ok {
-		return float64(i)
+	before, _ := previous.(map[string]any)
+	object := make(map[string]any, len(s.Fields))
+	for _, f := range s.Fields {
+		if m.left <= 0 || empty(f.Schema) { // fields may be missing
+			continue
+		}
+		object[f.Name] = m.value(f.Schema, measure{name: f.Name, semantic: f.Semantic, unit: f.Unit}, before[f.Name])
 	}
-	return value
+	return object
 }
 
-func geometry(kind dtdl.SchemaKind, random *rand.Rand) any {
-	at := func() any { return []any{-122.13 + random.Float64()/100, 47.64 + random.Float64()/100} }
-	line := []any{at(), at()}
-	start := at()
-	ring := []any{start, at(), at(), start}
-	coordinates := map[dtdl.SchemaKind]any{
-		dtdl.Point: at(), dtdl.MultiPoint: line, dtdl.LineString: line, dtdl.MultiLineString: []any{line},
-		dtdl.Polygon: []any{ring}, dtdl.MultiPolygon: []any{[]any{ring}},
+func (m *maker) array(s *dtdl.Schema, previous any) []any {
+	before, _ := previous.([]any)
+	array := []any{}
+	for i := range 3 {
+		if m.left <= 0 || empty(s.Element) {
+			break
+		}
+		var old any
+		if i < len(before) {
+			old = before[i]
+		}
+		array = append(array, m.value(s.Element, measure{}, old))
 	}
-	names := map[dtdl.SchemaKind]string{
-		dtdl.Point: "Point", dtdl.MultiPoint: "MultiPoint", dtdl.LineString: "LineString", dtdl.MultiLineString: "MultiLineString",
-		dtdl.Polygon: "Polygon", dtdl.MultiPolygon: "MultiPolygon",
-	}
-	return map[string]any{"type": names[kind], "coordinates": coordinates[kind]}
+	return array
 }
 
-// wander is a value that keeps around a middle within bounds.
-type wander struct{ middle, step, low, high float64 }
-
-var percent = wander{50, 2, 0, 100}
-
-// usual is how values of a semantic type wander, in the unit named first.
-var usual = map[string]wander{
-	"degreeCelsius": {21, 0.3, -40, 60}, "degreeFahrenheit": {70, 0.5, -40, 140}, "kelvin": {294, 0.3, 233, 333},
-	"percent": {45, 1, 0, 100}, "unity": {0.45, 0.01, 0, 1},
-	"pascal": {101325, 50, 95000, 105000}, "kilopascal": {101.3, 0.05, 95, 105}, "bar": {1.013, 0.001, 0.9, 1.1}, "millibar": {1013, 0.5, 950, 1050},
-	"volt": {230, 0.5, 207, 253}, "ampere": {5, 0.2, 0, 16}, "watt": {1150, 30, 0, 3600}, "kilowatt": {1.15, 0.03, 0, 10}, "hertz": {50, 0.01, 49, 51},
-	"metrePerSecond": {3, 0.2, 0, 40}, "kilometrePerHour": {50, 2, 0, 130}, "lux": {400, 10, 0, 100000}, "decibel": {45, 1, 20, 110},
-}
-
-func rangeOf(c *dtdl.Content) wander {
-	w, known := usual[c.Unit]
-	switch {
-	case c.Semantic == "Latitude":
-		w = wander{47.64, 0.001, -90, 90}
-	case c.Semantic == "Longitude":
-		w = wander{-122.13, 0.001, -180, 180}
-	case !known:
-		w = percent
-	}
-	if c.Min != nil {
-		w.low = *c.Min
-		w.high = max(w.high, w.low)
-	}
-	if c.Max != nil {
-		w.high = *c.Max
-		w.low = min(w.low, w.high)
-	}
-	if c.Min != nil && c.Max != nil {
-		w.low, w.high, w.step = *c.Min, *c.Max, (*c.Max-*c.Min)/50
-	}
-	if w.middle < w.low || w.middle > w.high {
-		w.middle = w.low + (w.high-w.low)/2
-	}
-	return w
-}
-
-// next wanders on, drawn a little to the middle of the day's wave.
-func (w wander) next(random *rand.Rand, at time.Time, previous any) float64 {
-	day := float64(at.Unix()%86400) / 86400
-	middle := w.middle + 3*w.step*math.Sin(2*math.Pi*day)
-	was, ok := previous.(float64)
-	if !ok {
-		was = middle
-	}
-	return min(max(was+(middle-was)/20+w.step*(2*random.Float64()-1), w.low), w.high)
-}
-
-func walk(random *rand.Rand, previous any, start, step, low, high float64) any {
-	return round(dtdl.Double, wander{start, step, low, high}.next(random, time.Time{}, previous))
-}
-
-// within rounds to the schema and keeps to the bounds.
-func within(c *dtdl.Content, f float64, w wander) any {
-	v := round(c.Schema.Kind, f)
-	if len(c.Check(v)) == 0 {
-		return v
-	}
-	for _, edge := range []float64{math.Ceil(w.low), math.Floor(w.high), w.low, w.high} {
-		if len(c.Check(edge)) == 0 {
-			return edge
+func (m *maker) keyed(s *dtdl.Schema, previous any) map[string]any {
+	before, _ := previous.(map[string]any)
+	values := map[string]any{}
+	for _, key := range []string{"first", "second"} {
+		if m.left > 0 && !empty(s.Element) {
+			values[key] = m.value(s.Element, measure{}, before[key])
 		}
 	}
-	return v
+	return values
 }
 
-func round(k dtdl.SchemaKind, f float64) float64 {
-	if k == dtdl.Integer || k == dtdl.Long {
-		return math.Round(f)
-	}
-	return math.Round(f*1e4) / 1e4
-}
+// empty tells whether no value fits: DTDL v3 allows Enums without values.
+func empty(s *dtdl.Schema) bool { return s.Kind == dtdl.Enum && len(s.Values) == 0 }
