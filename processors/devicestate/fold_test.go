@@ -55,7 +55,7 @@ func BenchmarkFold(b *testing.B) {
 	record(b, log, sample.New(1, devices), events)
 	partitions := make([]sample.Tape, log.Partitions(eventlog.Devices))
 	for p := range partitions {
-		require.NoError(b, log.ReadPartition(b.Context(), eventlog.Devices, int32(p), partitions[p].Add)) //nolint:gosec // they are few
+		require.NoError(b, log.ReadPartition(b.Context(), eventlog.Devices, int32(p), partitions[p].Add))
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	b.ReportAllocs()

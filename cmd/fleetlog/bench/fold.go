@@ -79,7 +79,7 @@ func (b *bench) record(ctx context.Context, log *eventlog.Log) ([]sample.Tape, e
 	}
 	tapes := make([]sample.Tape, log.Partitions(eventlog.Devices))
 	for p := range tapes {
-		if err := log.ReadPartition(ctx, eventlog.Devices, int32(p), tapes[p].Add); err != nil { //nolint:gosec // they are few
+		if err := log.ReadPartition(ctx, eventlog.Devices, int32(p), tapes[p].Add); err != nil {
 			return nil, err
 		}
 	}

@@ -47,11 +47,11 @@ func (b *bench) state(ctx context.Context) (rows []row, err error) {
 // onLog runs a measurement on an embedded log of its own.
 func (b *bench) onLog(ctx context.Context, name string, measure func(context.Context, *eventlog.Log) ([]row, error)) (rows []row, err error) {
 	quiet := slog.New(slog.DiscardHandler)
-	broker, err := kafka.Start(kafka.Options{Addr: "127.0.0.1:0", DataDir: filepath.Join(b.work, name), SyncWrites: true, Logger: quiet})
+	broker, err := kafka.Start(kafka.Options{Addr: "127.0.0.1:0", DataDir: filepath.Join(b.work, name), SyncWrites: true, Logger: quiet}) //nolint:contextcheck // it lives until Close
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, broker.Close()) }()
+	defer func() { err = errors.Join(err, broker.Close()) }() //nolint:contextcheck // it ends whatever ctx says
 	log, err := eventlog.Open(ctx, eventlog.Config{Brokers: []string{broker.Addr()}, Logger: quiet})
 	if err != nil {
 		return nil, err
@@ -148,7 +148,7 @@ func heap() int64 {
 	runtime.GC() // what the first one freed of pools
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc) //nolint:gosec // no heap is that large
+	return int64(m.HeapAlloc)
 }
 
 // reads asks for devices here and there.

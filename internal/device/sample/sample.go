@@ -41,7 +41,6 @@ type Fleet struct {
 type visitor struct {
 	id         string
 	connection string
-	messages   int
 	desired    uint64
 }
 
