@@ -1,6 +1,7 @@
 package device
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -141,10 +142,12 @@ func TestFoldIsDeterministicInAnySplit(t *testing.T) {
 }
 
 func FuzzValidateID(f *testing.F) {
+	pattern := regexp.MustCompile(`\A[a-zA-Z0-9\-._:]*[a-zA-Z0-9\-]\z`)
 	f.Add("thermostat-1")
 	f.Add("a/b")
 	f.Add("")
 	f.Fuzz(func(t *testing.T, id string) {
+		require.Equal(t, pattern.MatchString(id) && len(id) <= MaxIDLength, ValidateID(id) == nil, "%q", id)
 		if ValidateID(id) == nil && (id == "" || len(id) > MaxIDLength || strings.ContainsAny(id, "/ \x00\n'\"`\\%+#")) {
 			t.Fatalf("id %q passed", id)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -284,8 +285,8 @@ func (r *reader) number() (value, error) {
 		}
 		return r.at > from
 	}
-	is := func(any string) bool {
-		if r.at < len(r.raw) && bytes.IndexByte([]byte(any), r.raw[r.at]) >= 0 {
+	is := func(one string) bool {
+		if r.at < len(r.raw) && strings.IndexByte(one, r.raw[r.at]) >= 0 {
 			r.at++
 			return true
 		}

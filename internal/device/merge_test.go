@@ -57,7 +57,7 @@ func TestMergePatchesOfObjectsAreThoseOfMaps(t *testing.T) {
 	object = func(t *rapid.T, depth int) string {
 		var members []string
 		for range rapid.IntRange(0, 4).Draw(t, "members") {
-			value := ""
+			var value string
 			switch rapid.IntRange(0, 4).Draw(t, "kind") {
 			case 0:
 				value = "null"

@@ -212,10 +212,10 @@ func stampedBy(version uint64, at *timestamppb.Timestamp) []byte {
 	var room [24]byte
 	moment := room[:0]
 	if seconds := at.GetSeconds(); seconds != 0 {
-		moment = protowire.AppendVarint(append(moment, secondsTag), uint64(seconds)) //nolint:gosec // as protobuf does
+		moment = protowire.AppendVarint(append(moment, secondsTag), uint64(seconds))
 	}
 	if nanos := at.GetNanos(); nanos != 0 {
-		moment = protowire.AppendVarint(append(moment, nanosTag), uint64(nanos)) //nolint:gosec // as protobuf does
+		moment = protowire.AppendVarint(append(moment, nanosTag), uint64(nanos))
 	}
 	return protowire.AppendBytes(append(by, atTag), moment)
 }

@@ -88,7 +88,11 @@ func TestStampsFollowTheirChanges(t *testing.T) {
 		}
 		slices.Sort(want)
 		got := stampedAt(t, stamps)
-		require.True(t, slices.IsSortedFunc(got, func(a, b string) int { return strings.Compare(a[:strings.Index(a, "@")], b[:strings.Index(b, "@")]) }))
+		require.True(t, slices.IsSortedFunc(got, func(a, b string) int {
+			pathA, _, _ := strings.Cut(a, "@")
+			pathB, _, _ := strings.Cut(b, "@")
+			return strings.Compare(pathA, pathB)
+		}))
 		slices.Sort(got)
 		require.Equal(t, want, got)
 		require.Nil(t, stamps.Of("never"))

@@ -43,36 +43,6 @@ func recorded(t testing.TB, log *eventlog.Log, topic eventlog.Topic, partition i
 	return records
 }
 
-// tape is records in one piece, so that those that wait do not weigh on the garbage
-// collector as they would not where the log is on a disk.
-type tape struct {
-	bytes []byte
-	ends  []int // of keys and values in turn
-}
-
-func newTape(records []*kgo.Record) (t tape) {
-	for _, r := range records {
-		for _, part := range [][]byte{r.Key, r.Value} {
-			t.bytes = append(t.bytes, part...)
-			t.ends = append(t.ends, len(t.bytes))
-		}
-	}
-	return t
-}
-
-// play makes records of the tape again.
-func (t tape) play(from, n int) []*kgo.Record {
-	var records []*kgo.Record
-	for i := 2 * from; i < min(2*(from+n), len(t.ends)); i += 2 {
-		start := 0
-		if i > 0 {
-			start = t.ends[i-1]
-		}
-		records = append(records, &kgo.Record{Key: t.bytes[start:t.ends[i]], Value: t.bytes[t.ends[i]:t.ends[i+1]], Offset: int64(i / 2)})
-	}
-	return records
-}
-
 // BenchmarkFold folds a log from the bytes of its records to the bytes of the
 // snapshots, on one core: a fleet whose 20,000 devices come and then do something in
 // no order, in batches as the processor has them.
@@ -83,9 +53,9 @@ func BenchmarkFold(b *testing.B) {
 	require.NoError(b, err)
 	defer log.Close()
 	record(b, log, sample.New(1, devices), events)
-	var partitions []tape
-	for p := range log.Partitions(eventlog.Devices) {
-		partitions = append(partitions, newTape(recorded(b, log, eventlog.Devices, p)))
+	partitions := make([]sample.Tape, log.Partitions(eventlog.Devices))
+	for p := range partitions {
+		require.NoError(b, log.ReadPartition(b.Context(), eventlog.Devices, int32(p), partitions[p].Add))
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	b.ReportAllocs()
@@ -94,8 +64,8 @@ func BenchmarkFold(b *testing.B) {
 	for b.Loop() {
 		for _, tape := range partitions {
 			fold := NewFold()
-			for from := 0; 2*from < len(tape.ends); from += batch {
-				records := tape.play(from, batch)
+			for from := 0; from < tape.Len(); from += batch {
+				records := tape.Play(from, batch)
 				out, err := fold.Batch(records)
 				require.NoError(b, err)
 				require.Zero(b, out.Rejected+len(out.Unreadable))

@@ -96,7 +96,7 @@ func TestAnySplitGivesTheSameStates(t *testing.T) {
 func TestProcessorStoppedAnywhereGivesTheSameStates(t *testing.T) {
 	enginetest.EachLog(t, func(t *testing.T, broker enginetest.Log) {
 		log := open(t, broker)
-		random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same moments each time
+		random := rand.New(rand.NewPCG(1, 2))
 		stop := startProcessor(t, log, "n1")
 		all := events(t, sample.New(3, 100), 8_000, random.IntN)
 		for len(all) > 0 {

@@ -41,7 +41,6 @@ type Fleet struct {
 type visitor struct {
 	id         string
 	connection string
-	messages   int
 	desired    uint64
 }
 
@@ -49,10 +48,13 @@ type visitor struct {
 func New(seed uint64, devices int) *Fleet {
 	f := &Fleet{random: rand.New(rand.NewPCG(seed, seed)), began: time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)} //nolint:gosec // the same numbers each time
 	for i := range devices {
-		f.devices = append(f.devices, visitor{id: fmt.Sprintf("thermostat-%07d", i)})
+		f.devices = append(f.devices, visitor{id: ID(i)})
 	}
 	return f
 }
+
+// ID is the id of the fleet's nth device, from 0.
+func ID(n int) string { return fmt.Sprintf("thermostat-%07d", n) }
 
 // Next is the fleet's next event: first each device comes, then one after the
 // other does something, in no order.
@@ -69,6 +71,9 @@ func (f *Fleet) Next() *eventsv1.DeviceEvent {
 	f.queue = f.queue[1:]
 	return ev
 }
+
+// Greeting is how many events each device begins with.
+const Greeting = 5
 
 // greet is how a device comes to be.
 func (f *Fleet) greet(v *visitor) {
