@@ -87,7 +87,7 @@ func (b *bench) node(ctx context.Context, log *eventlog.Log) (rows []row, err er
 		what: "node ready with " + thousands(int64(devices)) + " devices, from the compacted topic", measured: fmt.Sprintf("%.1f s", took.Seconds()),
 		peer: "fixed target", ratio: times(took.Seconds() / target.Seconds()), target: fmt.Sprintf("≤ %.0f s", target.Seconds()), result: judge(took <= target),
 	}, row{
-		what: "… memory of a device in it", measured: thousands(int64(each)) + " B", peer: thousands(stateBytes) + " B encoded", ratio: times(each / float64(stateBytes)),
+		what: "… memory of a device in it", measured: thousands(int64(each)) + " B", peer: "its record on the log " + thousands(stateBytes) + " B", ratio: times(each / float64(stateBytes)),
 		target: "–", result: noted, note: fmt.Sprintf("two garbage collections %s", millis(time.Since(collected))),
 	})
 	read := reads(view, devices)
