@@ -39,7 +39,7 @@ func checkCommand(model *dtdl.Interface, req *apiv1.RunCommandRequest) (*dtdl.Co
 	}
 	failure := &errdetails.BadRequest{}
 	for _, p := range problems {
-		failure.FieldViolations = append(failure.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: "request" + p.Path, Description: "request" + p.Path + " " + p.Message})
+		failure.FieldViolations = append(failure.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: p.Of("request"), Description: p.Of("request") + ": " + p.Message})
 	}
 	return nil, detailed(codes.InvalidArgument, failure.GetFieldViolations()[0].GetDescription(), failure)
 }

@@ -109,10 +109,10 @@ func TestModulesFollowTheTemplate(t *testing.T) {
 		says               string
 	}{
 		{http.MethodPut, "/properties", `{"SendInterval":5}`, 202, ""},
-		{http.MethodPatch, "/properties", `{"SendInterval":"often"}`, 400, "not a number"},
+		{http.MethodPatch, "/properties", `{"SendInterval":"often"}`, 400, "is no number"},
 		{http.MethodPatch, "/properties", `{"colour":"red"}`, 400, "it has SendInterval"},
 		{http.MethodPatch, "/components/lens/properties", `{"focus":1.5}`, 202, ""},
-		{http.MethodPut, "/components/lens/properties", `{"focus":"near"}`, 400, "not a number"},
+		{http.MethodPut, "/components/lens/properties", `{"focus":"near"}`, 400, "is no number"},
 		{http.MethodGet, "/components/eye/properties", "", 404, "it has lens"},
 		{http.MethodPost, "/commands/fly", "{}", 404, "it has stop"},
 		{http.MethodPost, "/components/lens/commands/fly", "{}", 404, "it has none"},

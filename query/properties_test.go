@@ -68,13 +68,13 @@ func TestPropertiesFollowTheTemplate(t *testing.T) {
 		wrong[d.(map[string]any)["target"].(string)] = d.(map[string]any)["message"].(string)
 	}
 	require.Contains(t, wrong["serial"], "read-only")
-	require.Contains(t, wrong["target"], "greater than 30")
+	require.Contains(t, wrong["target"], "greater than the greatest value 30")
 	require.Contains(t, wrong["limits.low"], "whole number")
-	require.Contains(t, wrong["limits.mid"], "no field")
-	require.Contains(t, wrong["customer"], "not a string")
+	require.Contains(t, wrong["limits.mid"], "no such field")
+	require.Contains(t, wrong["customer"], "is no string")
 	require.Contains(t, wrong["colour"], "it has customer, limits, serial, target; to set it anyway send unmodeled=true")
 	require.Contains(t, wrong["part/made"], "read-only")
-	require.Contains(t, wrong["part/target"], "not a number")
+	require.Contains(t, wrong["part/target"], "is no number")
 	require.Len(t, wrong, 8)
 	require.Contains(t, message(answer), "8 properties")
 	again, _ := a.sections()
@@ -127,7 +127,7 @@ func TestPropertiesOfAComponentFollowItsInterface(t *testing.T) {
 		says               string
 	}{
 		{http.MethodPatch, part, `{"made":"2026-11-23"}`, 400, "read-only"},
-		{http.MethodPut, part, `{"target":true}`, 400, "not a number"},
+		{http.MethodPut, part, `{"target":true}`, 400, "true is no number"},
 		{http.MethodGet, "/api/devices/d/components/wing/properties", "", 404, "it has part"},
 		{http.MethodPatch, "/api/devices/d/components/wing/properties", `{"a":1}`, 404, "it has part"},
 		{http.MethodPatch, "/api/devices/d/components/wing/properties?unmodeled=true", `{"a":1}`, 202, ""},

@@ -128,7 +128,7 @@ func (w *propertyWrite) takeProperty(model *dtdl.Interface, path, name string, v
 	}
 	if value != nil { // null removes
 		for _, p := range c.Check(value) {
-			w.wrong(path+p.Path, " %s", p.Message)
+			w.wrong(p.Of(path), ": %s", p.Message)
 		}
 	}
 	if c.Cloud {

@@ -23,6 +23,9 @@ type ValueProblem struct {
 // String is the problem in one line.
 func (p ValueProblem) String() string { return p.Path + ": " + p.Message }
 
+// Of is the path with the value's name for its root.
+func (p ValueProblem) Of(name string) string { return name + strings.TrimPrefix(p.Path, "$") }
+
 // Check says where the value does not fit the schema; nil when it does. Values are
 // those of encoding/json, with or without UseNumber: nil, bool, float64, json.Number,
 // string, []any and map[string]any; whole numbers may be int64, too. Of an object, fields may be missing; fields no one

@@ -99,14 +99,14 @@ func TestADiffIsAllThatIsDifferent(t *testing.T) {
 func essence(s *eventsv1.DeviceState) *eventsv1.DeviceState {
 	out := new(eventsv1.DeviceState)
 	proto.Merge(out, s)
-	out.Tenant, out.Device, out.Version, out.Revision, out.UpdatedAt, out.CloudStamps = "", "", 0, 0, nil, nil
+	out.Tenant, out.Device, out.Version, out.Revision, out.UpdatedAt, out.CloudStamps, out.CloudDates = "", "", 0, 0, nil, nil, nil
 	for _, i := range append([]*eventsv1.Identity{out.GetSelf()}, out.GetModules()...) {
 		if i == nil {
 			continue
 		}
 		i.MessagesQueued = 0
 		if t := i.GetTwin(); t != nil {
-			t.DesiredAt, t.ReportedAt, t.DesiredStamps, t.ReportedStamps = nil, nil, nil, nil
+			t.DesiredAt, t.ReportedAt, t.DesiredStamps, t.ReportedStamps, t.DesiredDates, t.ReportedDates = nil, nil, nil, nil, nil, nil
 			t.Desired, t.Reported = nonempty(t.GetDesired()), nonempty(t.GetReported())
 			if proto.Equal(t, &eventsv1.Twin{}) {
 				i.Twin = nil
