@@ -18,6 +18,7 @@ BUF_VERSION           := v1.75.0
 PROTOC_GEN_GO_VERSION := v1.36.12
 PROTOC_GEN_GRPC_VERSION := v1.6.2
 GATEWAY_VERSION       := v2.33.0
+VTPROTO_VERSION       := v0.6.1-0.20240319094008-0393e58bdf10
 GOLANGCI_VERSION      := v2.15.0
 
 # $(1) program, $(2) its package, $(3) its version. The stamp's name carries the version.
@@ -33,6 +34,7 @@ $(eval $(call tool,protoc-gen-go,google.golang.org/protobuf/cmd/protoc-gen-go,$(
 $(eval $(call tool,protoc-gen-go-grpc,google.golang.org/grpc/cmd/protoc-gen-go-grpc,$(PROTOC_GEN_GRPC_VERSION)))
 $(eval $(call tool,protoc-gen-grpc-gateway,github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway,$(GATEWAY_VERSION)))
 $(eval $(call tool,protoc-gen-openapiv2,github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2,$(GATEWAY_VERSION)))
+$(eval $(call tool,protoc-gen-go-vtproto,github.com/planetscale/vtprotobuf/cmd/protoc-gen-go-vtproto,$(VTPROTO_VERSION)))
 $(eval $(call tool,golangci-lint,github.com/golangci/golangci-lint/v2/cmd/golangci-lint,$(GOLANGCI_VERSION)))
 
 GENERATORS := \
@@ -40,7 +42,8 @@ GENERATORS := \
 	$(BIN)/.stamp/protoc-gen-go-$(PROTOC_GEN_GO_VERSION) \
 	$(BIN)/.stamp/protoc-gen-go-grpc-$(PROTOC_GEN_GRPC_VERSION) \
 	$(BIN)/.stamp/protoc-gen-grpc-gateway-$(GATEWAY_VERSION) \
-	$(BIN)/.stamp/protoc-gen-openapiv2-$(GATEWAY_VERSION)
+	$(BIN)/.stamp/protoc-gen-openapiv2-$(GATEWAY_VERSION) \
+	$(BIN)/.stamp/protoc-gen-go-vtproto-$(VTPROTO_VERSION)
 LINTER := $(BIN)/.stamp/golangci-lint-$(GOLANGCI_VERSION)
 
 # --- targets -----------------------------------------------------------------

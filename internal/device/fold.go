@@ -179,7 +179,7 @@ func update(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, u *eventsv1.De
 
 // refuse gives the reason an event is not accepted, nil when it is.
 func refuse(state *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) *eventsv1.Rejection {
-	if err := Validate(ev); err != nil {
+	if err := validateUnread(ev); err != nil {
 		return rejection(eventsv1.RejectionReason_REJECTION_REASON_INVALID, "%s", err)
 	}
 	exists, id := Exists(state), ev.GetDevice()
@@ -209,6 +209,18 @@ func rejection(reason eventsv1.RejectionReason, format string, args ...any) *eve
 // applies it to every event; an API call applies it first, so that nonsense is
 // answered at once and does not reach the log.
 func Validate(ev *eventsv1.DeviceEvent) error {
+	if err := validateUnread(ev); err != nil {
+		return err
+	}
+	if reported := ev.GetPropertiesReported(); reported != nil {
+		return validatePatch(reported.GetPatch())
+	}
+	return nil
+}
+
+// validateUnread leaves out the one thing that the fold reads itself, and as often as
+// all others together: reported properties.
+func validateUnread(ev *eventsv1.DeviceEvent) error {
 	if ev.GetId() == "" || ev.GetTenant() == "" || ev.GetTime() == nil {
 		return fmt.Errorf("event lacks an id, a tenant or a time")
 	}
@@ -253,7 +265,7 @@ func validateIdentityChange(ev *eventsv1.DeviceEvent) error {
 	case *eventsv1.DeviceEvent_PropertiesDesired:
 		return validateSetProperties(c.PropertiesDesired)
 	case *eventsv1.DeviceEvent_PropertiesReported:
-		return validatePatch(c.PropertiesReported.GetPatch())
+		return nil
 	case *eventsv1.DeviceEvent_CommandRequested:
 		return validateRequest(c.CommandRequested)
 	case *eventsv1.DeviceEvent_CommandAnswered:

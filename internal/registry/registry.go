@@ -155,7 +155,7 @@ func (r *Registry) decode(encoded []byte) *eventsv1.DeviceState {
 		return nil
 	}
 	state := new(eventsv1.DeviceState)
-	if err := proto.Unmarshal(encoded, state); err != nil {
+	if err := state.UnmarshalVTUnsafe(encoded); err != nil {
 		r.logger.Error("the state of a device cannot be read: restore the log from its backup", "device", state.GetDevice(), "error", err)
 		return nil
 	}

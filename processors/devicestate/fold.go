@@ -109,7 +109,7 @@ func (f *Fold) touch(r *kgo.Record) (*touched, error) {
 		return t, nil
 	}
 	t.state = new(eventsv1.DeviceState)
-	if err := proto.Unmarshal(encoded, t.state); err != nil {
+	if err := t.state.UnmarshalVTUnsafe(encoded); err != nil {
 		return nil, fmt.Errorf("the state of device %s cannot be read: restore the log from its backup: %w", r.Key, err)
 	}
 	return t, nil
@@ -133,7 +133,7 @@ const chunk = 128 << 10
 // keep encodes the device's new state. The snapshot is written to the space, or to
 // new space; what is left of it is returned.
 func (f *Fold) keep(t *touched, space []byte) (Snapshot, []byte, error) {
-	state, err := proto.Marshal(t.state)
+	state, err := t.state.MarshalVT()
 	if err != nil {
 		return Snapshot{}, nil, fmt.Errorf("encode state of device %s: %w", t.state.GetDevice(), err)
 	}
