@@ -112,7 +112,8 @@ var errNotObject = errors.New("properties are not one JSON object")
 // readObject reads one JSON object and nothing beside it. Of members of the same
 // name the last counts.
 func readObject(raw []byte) (value, error) {
-	r := reader{raw: raw}
+	const usual = 8 // members of a patch
+	r := reader{raw: raw, open: make([]member, 0, usual)}
 	r.space()
 	v, err := r.value(1)
 	if err == nil {
