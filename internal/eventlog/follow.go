@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -16,7 +17,7 @@ import (
 // A follower belongs to no consumer group: every node that follows sees
 // everything.
 func (l *Log) Follow(ctx context.Context, t Topic, apply func(*kgo.Record), caughtUp func()) error {
-	behind, err := l.behind(ctx, t)
+	behind, err := l.behind(ctx, t, l.admin.ListCommittedOffsets)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -52,10 +53,15 @@ func (l *Log) Follow(ctx context.Context, t Topic, apply func(*kgo.Record), caug
 	}
 }
 
-// ReadPartition reads one partition from its start up to what is committed at
-// the time of the call, and calls apply for each record.
+// ReadPartition reads one partition from its start up to its end at the time of the
+// call, and calls apply for each record that is committed.
+//
+// It waits for transactions that are open at the end. One whose outcome is decided
+// may not have its marker in the partition yet, although its offsets are committed
+// (Kafka writes the markers one by one): who takes a partition over and read only up
+// to the last stable offset would miss the last state of who had it before.
 func (l *Log) ReadPartition(ctx context.Context, t Topic, partition int32, apply func(*kgo.Record)) error {
-	behind, err := l.behind(ctx, t)
+	behind, err := l.behind(ctx, t, l.admin.ListEndOffsets)
 	if err != nil {
 		return err
 	}
@@ -95,8 +101,9 @@ func readCommitted() []kgo.Opt {
 	return []kgo.Opt{kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords()}
 }
 
-// behind is the committed end offset of each partition that holds anything.
-func (l *Log) behind(ctx context.Context, t Topic) (map[int32]int64, error) {
+// behind is the end offset of each partition that holds anything; listEnds says
+// whether that of what is committed.
+func (l *Log) behind(ctx context.Context, t Topic, listEnds func(context.Context, ...string) (kadm.ListedOffsets, error)) (map[int32]int64, error) {
 	name := l.Name(t)
 	starts, err := l.admin.ListStartOffsets(ctx, name)
 	if err == nil {
@@ -105,7 +112,7 @@ func (l *Log) behind(ctx context.Context, t Topic) (map[int32]int64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list start offsets of %s: %w", name, err)
 	}
-	ends, err := l.admin.ListCommittedOffsets(ctx, name)
+	ends, err := listEnds(ctx, name)
 	if err == nil {
 		err = ends.Error()
 	}
