@@ -172,7 +172,7 @@ func (s *deviceTemplateService) GenerateDeviceTemplate(ctx context.Context, req 
 	}
 	generated, err := template.Generate(id, state.GetDisplayName(), messages, reported)
 	if err != nil {
-		return nil, toStatus(err)
+		return nil, templateProblems(err) // only of a templateId that the caller gave
 	}
 	resp := &apiv1.GenerateDeviceTemplateResponse{Template: &structpb.Struct{}, LeftOut: generated.LeftOut}
 	if err := resp.Template.UnmarshalJSON(generated.JSON); err != nil {
@@ -181,10 +181,15 @@ func (s *deviceTemplateService) GenerateDeviceTemplate(ctx context.Context, req 
 	return resp, nil
 }
 
-// generatedID is a template id made of a device's.
+// generatedID is a template id made of a device's: of as much of it as leaves the
+// model's id, which is made of this one, within DTDL's 128 characters.
 func generatedID(device string) string {
+	const most = 90
 	var b strings.Builder
 	for _, r := range device {
+		if b.Len() == most {
+			break
+		}
 		if r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' {
 			b.WriteRune(r)
 		}

@@ -2,8 +2,10 @@ package template
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/fleetlog/fleetlog/internal/dtdl"
@@ -126,6 +128,51 @@ func TestATemplateIsMadeUp(t *testing.T) {
 	require.Contains(t, generated.LeftOut, "on")
 }
 
+// TestWhatIsMadeUpIsAlwaysATemplate has devices with the longest names, and with more
+// than a template can have.
+func TestWhatIsMadeUpIsAlwaysATemplate(t *testing.T) {
+	many := func(count int, value string) []byte {
+		members := make([]string, count)
+		for i := range members {
+			members[i] = fmt.Sprintf(`"n%03d":%s`, i, value)
+		}
+		return []byte("{" + strings.Join(members, ",") + "}")
+	}
+	wide := string(many(30, `"a text"`))
+	for _, tc := range []struct {
+		name, id, displayName string
+		message               []byte
+		full                  bool
+	}{
+		{"a long display name", "dtmi:a:d;1", strings.Repeat("ü", 200), []byte(`{"x":1}`), false},
+		{"no version", "dtmi:a:d", "D", []byte(`{"x":1}`), false},
+		{"too many contents", "dtmi:a:d;1", "D", many(310, "1"), true},
+		{"too large", "dtmi:a:d;1", "D", many(290, wide), true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			generated, err := Generate(tc.id, tc.displayName, [][]byte{tc.message}, nil)
+			require.NoError(t, err)
+			made := parsed(t, generated.JSON)
+			require.Equal(t, firstOf(tc.displayName, 64), made.DisplayName)
+			require.Equal(t, tc.full, len(generated.LeftOut) > 0)
+			var sent map[string]any
+			require.NoError(t, json.Unmarshal(tc.message, &sent))
+			require.Len(t, sent, len(made.Model.Root.All)+len(generated.LeftOut), "what is left out is told")
+		})
+	}
+}
+
+// TestANameLeftOutStaysOut counts more names left out than are told.
+func TestANameLeftOutStaysOut(t *testing.T) {
+	var bad []string
+	for i := range maxInferred + 1 {
+		bad = append(bad, fmt.Sprintf(`"%d":1`, i))
+	}
+	generated, err := Generate("dtmi:a:d;1", "D", [][]byte{[]byte("{" + strings.Join(bad, ",") + "}"), []byte(`{"mixed":1}`), []byte(`{"mixed":"one"}`)}, nil)
+	require.NoError(t, err)
+	require.Empty(t, parsed(t, generated.JSON).Model.Root.All)
+}
+
 func FuzzParse(f *testing.F) {
 	for _, name := range []string{"thermostat", "temperature-controller", "edge-gateway", "early"} {
 		f.Add(sample(f, name))
@@ -143,9 +190,9 @@ func FuzzParse(f *testing.F) {
 }
 
 func FuzzGenerate(f *testing.F) {
-	f.Add([]byte(`{"a":1,"b":{"c":[true]}}`), []byte(`{"a":{"b":"2026-11-23T10:00:00Z"}}`))
-	f.Fuzz(func(t *testing.T, message, reported []byte) {
-		_, err := Generate("dtmi:a:d;1", "D", [][]byte{message, message}, reported)
+	f.Add("D", []byte(`{"a":1,"b":{"c":[true]}}`), []byte(`{"a":{"b":"2026-11-23T10:00:00Z"}}`))
+	f.Fuzz(func(t *testing.T, displayName string, message, reported []byte) {
+		_, err := Generate("dtmi:a:d;1", displayName, [][]byte{message, message}, reported)
 		require.NoError(t, err)
 	})
 }
