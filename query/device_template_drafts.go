@@ -25,12 +25,15 @@ func (s *deviceTemplateService) PutDeviceTemplateDraft(ctx context.Context, req 
 	if err != nil {
 		return nil, err
 	}
-	return s.draft(ctx, req.GetDeviceTemplateId(), tag, document)
+	return s.draft(ctx, req.GetDeviceTemplateId(), tag, document, func(*catalog.Resource) error { return nil })
 }
 
-// draft saves a template's draft.
-func (s *deviceTemplateService) draft(ctx context.Context, id, tag string, document []byte) (*structpb.Struct, error) {
+// draft saves a template's draft, if what there is may have it.
+func (s *deviceTemplateService) draft(ctx context.Context, id, tag string, document []byte, may func(*catalog.Resource) error) (*structpb.Struct, error) {
 	r, err := s.edit(ctx, id, tag, func(r *catalog.Resource, ev *eventsv1.CatalogEvent) error {
+		if err := may(r); err != nil {
+			return err
+		}
 		next := proto.CloneOf(templateOf(r))
 		next.Draft = document
 		ev.Change = &eventsv1.CatalogEvent_DeviceTemplate{DeviceTemplate: next}
@@ -110,15 +113,25 @@ func (s *deviceTemplateService) CreateDeviceTemplateVersion(ctx context.Context,
 	for _, version := dtdl.Version(r.ID); ; {
 		version++
 		id := dtdl.WithVersion(r.ID, version)
-		if s.catalog.Get(r.Tenant, s.kind, id) != nil {
-			continue
-		}
 		next, err := newVersion(document, id)
 		if err != nil {
 			return nil, toStatus(err)
 		}
-		return s.draft(ctx, id, "", next)
+		created, err := s.draft(ctx, id, "", next, vacant)
+		if !errors.Is(err, errTaken) {
+			return created, err
+		}
 	}
+}
+
+var errTaken = errors.New("there is a device template of that id")
+
+// vacant keeps a new version from replacing one that somebody else has just made.
+func vacant(r *catalog.Resource) error {
+	if r != nil {
+		return errTaken
+	}
+	return nil
 }
 
 // newVersion is a template's copy with another id, and the next version of its model.
@@ -172,7 +185,7 @@ func (s *deviceTemplateService) GenerateDeviceTemplate(ctx context.Context, req 
 	}
 	generated, err := template.Generate(id, state.GetDisplayName(), messages, reported)
 	if err != nil {
-		return nil, toStatus(err)
+		return nil, templateProblems(err) // only of a templateId that the caller gave
 	}
 	resp := &apiv1.GenerateDeviceTemplateResponse{Template: &structpb.Struct{}, LeftOut: generated.LeftOut}
 	if err := resp.Template.UnmarshalJSON(generated.JSON); err != nil {
@@ -181,10 +194,15 @@ func (s *deviceTemplateService) GenerateDeviceTemplate(ctx context.Context, req 
 	return resp, nil
 }
 
-// generatedID is a template id made of a device's.
+// generatedID is a template id made of a device's: of as much of it as leaves the
+// model's id, which is made of this one, within DTDL's 128 characters.
 func generatedID(device string) string {
+	const most = 90
 	var b strings.Builder
 	for _, r := range device {
+		if b.Len() == most {
+			break
+		}
 		if r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' {
 			b.WriteRune(r)
 		}

@@ -124,8 +124,36 @@ func (s *deviceTemplateService) UpdateDeviceTemplate(ctx context.Context, req *a
 		if next.Published, err = jsonpatch.MergePatch(current.GetPublished(), patch); err != nil {
 			return badField("template", "the patch cannot be merged: %s", err)
 		}
-		return nil
+		return onlyOverrides(current.GetPublished(), next.GetPublished())
 	})
+}
+
+// onlyOverrides refuses a patch that changes more of the model than a patch may
+// (FEATURES.md TPL-07).
+func onlyOverrides(before, after []byte) error {
+	next, err := template.Parse(after)
+	if err != nil {
+		return templateProblems(err)
+	}
+	current, err := template.Parse(before)
+	if err != nil {
+		return nil //nolint:nilerr // what nobody can read any more may be replaced
+	}
+	beyond := template.BeyondOverrides(template.Compare(current, next))
+	if len(beyond) == 0 {
+		return nil
+	}
+	return detailed(codes.InvalidArgument, fmt.Sprintf("PATCH changes cloud properties, and how values are shown, bounded and set; %d changes are more than that: send the whole template with PUT; the first: %s: %s",
+		len(beyond), beyond[0].Path, beyond[0].Reason), violations(beyond))
+}
+
+// violations are changes for programs to read.
+func violations(changes []template.Change) *errdetails.BadRequest {
+	all := &errdetails.BadRequest{}
+	for _, c := range changes {
+		all.FieldViolations = append(all.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: c.Path, Description: c.Reason})
+	}
+	return all
 }
 
 // bareTemplate is a template as sent, without what the server adds.
@@ -232,12 +260,8 @@ func (s *deviceTemplateService) mayPublish(ctx context.Context, id string, befor
 	if err != nil || user == "" {
 		return err
 	}
-	failure := &errdetails.BadRequest{}
-	for _, c := range breaking {
-		failure.FieldViolations = append(failure.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: c.Path, Description: c.Reason})
-	}
 	return detailed(codes.AlreadyExists, fmt.Sprintf("%d changes break what devices of template %q rely on (device %q for one): make a new version with POST /api/deviceTemplates/%s/versions; the first: %s: %s",
-		len(breaking), id, user, id, breaking[0].Path, breaking[0].Reason), failure)
+		len(breaking), id, user, id, breaking[0].Path, breaking[0].Reason), violations(breaking))
 }
 
 // templateProblems is the status of a template that is not valid.

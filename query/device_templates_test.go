@@ -2,8 +2,11 @@ package query
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -84,6 +87,56 @@ func TestATemplatesLife(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, status)
 }
 
+// TestNewVersionsDoNotReplaceEachOther has people make versions at the same time.
+func TestNewVersionsDoNotReplaceEachOther(t *testing.T) {
+	a := newAPI(t)
+	a.ok(http.MethodPut, "/api/deviceTemplates/dtmi:contoso:Thermostat;1", thermostat)
+	const people = 8
+	made := make(chan any, people)
+	var group sync.WaitGroup
+	for range people {
+		group.Go(func() {
+			status, version, _ := a.call(http.MethodPost, "/api/deviceTemplates/dtmi:contoso:Thermostat;1/versions", "")
+			if status == http.StatusOK {
+				made <- version["@id"]
+			}
+		})
+	}
+	group.Wait()
+	close(made)
+	var ids, want []any
+	for id := range made {
+		ids = append(ids, id)
+	}
+	for i := range people {
+		want = append(want, fmt.Sprintf("dtmi:contoso:Thermostat;%d", i+2))
+	}
+	require.ElementsMatch(t, want, ids)
+}
+
+// TestAPatchChangesOverrides wants TPL-07: PATCH is for what devices need not know of.
+func TestAPatchChangesOverrides(t *testing.T) {
+	a := newAPI(t)
+	const path = "/api/deviceTemplates/dtmi:contoso:T;1"
+	const temperature, customer = `{"@type":"Property","name":"target","schema":"double"%s}`, `{"@type":["Property","Cloud"],"name":"customer","schema":"string"}`
+	patch := func(contents string) string { return `{"capabilityModel":{"contents":[` + contents + `]}}` }
+	a.ok(http.MethodPut, path, `{"@type":["ModelDefinition","DeviceModel"],"displayName":"T","capabilityModel":{"@id":"dtmi:contoso:M;1","@type":"Interface","contents":[`+fmt.Sprintf(temperature, "")+`]}}`)
+	patched := a.ok(http.MethodPatch, path, patch(fmt.Sprintf(temperature, `,"writable":true,"decimalPlaces":1,"maxValue":80`)+","+customer), "If-Match", `"v1"`)
+	require.Len(t, at(patched, "capabilityModel", "contents"), 2)
+	status, answer, _ := a.call(http.MethodPatch, path, `{"displayName":"U"}`, "If-Match", `"v1"`)
+	require.Equal(t, http.StatusPreconditionFailed, status, answer)
+	for name, contents := range map[string]string{
+		"target": customer,
+		"other":  fmt.Sprintf(temperature, "") + `,{"@type":"Telemetry","name":"other","schema":"double"}`,
+	} {
+		status, answer, _ := a.call(http.MethodPatch, path, patch(contents))
+		require.Equal(t, http.StatusBadRequest, status, answer)
+		require.Contains(t, message(answer), "with PUT")
+		require.Equal(t, name, at(answer, "error", "details").([]any)[0].(map[string]any)["target"])
+	}
+	require.Equal(t, "v2", a.ok(http.MethodGet, path, "")["etag"])
+}
+
 func TestABrokenTemplateGetsItsErrors(t *testing.T) {
 	a := newAPI(t)
 	const broken = `{"@id":"dtmi:contoso:T;1","@type":["DeviceModel"],"capabilityModel":{"@id":"dtmi:contoso:M;1","@type":"Interface","contents":[
@@ -116,4 +169,12 @@ func TestATemplateIsMadeOfWhatADeviceSends(t *testing.T) {
 	require.NoError(t, err)
 	a.ok(http.MethodPut, "/api/deviceTemplates/"+at(made, "template", "@id").(string), string(document))
 	require.Len(t, at(made, "template", "capabilityModel", "contents"), 2)
+
+	long := strings.Repeat("a", 128)
+	a.ok(http.MethodPut, "/api/devices/"+long, `{"displayName":"`+strings.Repeat("n", 100)+`"}`)
+	require.NoError(t, a.db.Exec(t.Context(), `INSERT INTO telemetry (tenant, device, ts, component, body, partition, offset)
+		SELECT 'default', '`+long+`', now64(3), '', '{"pressure":2.5}'::JSON, 0, 2`))
+	a.ok(http.MethodPost, "/api/devices/"+long+"/generateTemplate", "")
+	status, answer, _ = a.call(http.MethodPost, "/api/devices/"+long+"/generateTemplate?templateId=dtmi:"+long+";1", "")
+	require.Equal(t, http.StatusBadRequest, status, answer)
 }

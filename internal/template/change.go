@@ -18,6 +18,9 @@ type Change struct {
 	// Breaking changes take something from those who rely on it: rules, exports,
 	// queries, devices (FEATURES.md VER-03).
 	Breaking bool
+	// Overrides change cloud properties, or how the platform shows, bounds and sets
+	// values; devices need not know of them (FEATURES.md TPL-07, TPL-24).
+	Override bool
 	Reason   string
 }
 
@@ -47,15 +50,27 @@ func Breaking(changes []Change) []Change {
 	return slices.DeleteFunc(slices.Clone(changes), func(c Change) bool { return !c.Breaking })
 }
 
+// BeyondOverrides are those of the changes that a patch may not make.
+func BeyondOverrides(changes []Change) []Change {
+	return slices.DeleteFunc(slices.Clone(changes), func(c Change) bool { return c.Override })
+}
+
 type differ struct{ changes []Change }
 
 func (d *differ) add(path, what string, breaking bool, format string, args ...any) {
 	d.changes = append(d.changes, Change{Path: path, What: what, Breaking: breaking, Reason: fmt.Sprintf(format, args...)})
 }
 
+// override marks the changes since the first count.
+func (d *differ) override(count int) {
+	for i := range d.changes[count:] {
+		d.changes[count+i].Override = true
+	}
+}
+
 func (d *differ) interfaces(path string, from, to *dtdl.Interface) {
 	for _, before := range from.All {
-		at := join(path, before.Name)
+		at, count := join(path, before.Name), len(d.changes)
 		after := find(to, before.Name)
 		switch {
 		case after == nil:
@@ -65,10 +80,16 @@ func (d *differ) interfaces(path string, from, to *dtdl.Interface) {
 		default:
 			d.content(at, before, after)
 		}
+		if before.Cloud && (after == nil || after.Cloud) {
+			d.override(count)
+		}
 	}
 	for _, after := range to.All {
 		if find(from, after.Name) == nil {
 			d.add(join(path, after.Name), Added, false, "a new %s takes nothing from anybody", noun(after))
+			if after.Cloud {
+				d.override(len(d.changes) - 1)
+			}
 		}
 	}
 }
@@ -111,6 +132,7 @@ func (d *differ) content(path string, before, after *dtdl.Content) {
 	}
 	if len(d.changes) == count && !sameTexts(before, after) {
 		d.add(path, Changed, false, "what it is called, its bounds or its look have changed, its values have not")
+		d.override(count)
 	}
 }
 
@@ -149,12 +171,14 @@ func (d *differ) value(path string, before, after *dtdl.Content) {
 	case before.Semantic != "" && before.Semantic != after.Semantic:
 		d.add(path, Changed, true, "it was a %s", before.Semantic)
 	}
+	count := len(d.changes)
 	switch {
 	case before.Writable && !after.Writable:
 		d.add(path, Changed, true, "it can no longer be written: what sets it fails")
 	case !before.Writable && after.Writable:
 		d.add(path, Changed, false, "it can be written now")
 	}
+	d.override(count)
 }
 
 // incompatible says why values of one schema are not all values of another; empty
@@ -198,5 +222,5 @@ func enumIncompatible(before, after *dtdl.Schema) string {
 func sameTexts(a, b *dtdl.Content) bool {
 	return reflect.DeepEqual(a.DisplayName, b.DisplayName) && reflect.DeepEqual(a.Description, b.Description) && reflect.DeepEqual(a.Comment, b.Comment) &&
 		reflect.DeepEqual(a.Min, b.Min) && reflect.DeepEqual(a.Max, b.Max) && bytes.Equal(a.InitialValue, b.InitialValue) &&
-		a.Durable == b.Durable && reflect.DeepEqual(a.Types, b.Types)
+		reflect.DeepEqual(a.Display, b.Display) && a.Durable == b.Durable && reflect.DeepEqual(a.Types, b.Types)
 }

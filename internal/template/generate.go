@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/fleetlog/fleetlog/internal/dtdl"
 )
 
 // Generated is a template made up from what a device sends.
@@ -20,6 +21,10 @@ const (
 	maxSamples   = 1000
 	maxInferred  = 300 // contents of an interface, DTDL v2
 	maxNameBytes = 64
+	// maxTextLength is DTDL's of a display name, in characters.
+	maxTextLength = 64
+	// maxContentsBytes leaves room for what a template has around its contents.
+	maxContentsBytes = MaxBytes - 16<<10
 )
 
 var inferable = regexp.MustCompile(`^[A-Za-z](?:[A-Za-z0-9_]*[A-Za-z0-9])?$`)
@@ -31,27 +36,20 @@ var reservedNames = []string{"EventEnqueuedUtcTime", "EventProcessedUtcTime", "P
 // properties, JSON objects each (FEATURES.md DEV-53). Components are left out, and
 // so is what fits no schema.
 func Generate(id, displayName string, messages [][]byte, reported []byte) (*Generated, error) {
-	g := generator{schemas: map[string]any{}, kinds: map[string]string{}, out: &Generated{LeftOut: map[string]string{}}}
+	g := generator{schemas: map[string]any{}, kinds: map[string]string{}, left: map[string]bool{}, out: &Generated{LeftOut: map[string]string{}}}
 	for _, m := range messages[:min(len(messages), maxSamples)] {
 		g.take(m, "Telemetry")
 	}
 	g.take(reported, "Property")
-	names := make([]string, 0, len(g.schemas))
-	for name := range g.schemas {
-		if _, left := g.out.LeftOut[name]; !left {
-			names = append(names, name)
-		}
+	contents, err := g.contents()
+	if err != nil {
+		return nil, fmt.Errorf("generate template: %w", err)
 	}
-	slices.Sort(names)
-	contents := []any{}
-	for _, name := range names[:min(len(names), maxInferred)] {
-		contents = append(contents, map[string]any{"@type": g.kinds[name], "name": name, "displayName": name, "schema": g.schemas[name]})
-	}
-	model := strings.Replace(id, ";", ":model;", 1)
+	displayName = firstOf(displayName, maxTextLength) // a device's may be longer
 	document, err := json.Marshal(map[string]any{
 		"@id": id, "@type": []string{"ModelDefinition", "DeviceModel"}, "@context": []string{"dtmi:iotcentral:context;2", "dtmi:dtdl:context;2"},
 		"displayName":     displayName,
-		"capabilityModel": map[string]any{"@id": model, "@type": "Interface", "displayName": displayName, "contents": contents},
+		"capabilityModel": map[string]any{"@id": modelOf(id), "@type": "Interface", "displayName": displayName, "contents": contents},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("generate template: %w", err)
@@ -63,10 +61,37 @@ func Generate(id, displayName string, messages [][]byte, reported []byte) (*Gene
 	return g.out, nil
 }
 
+// modelOf is the id of the model that a template is made up with.
+func modelOf(id string) string {
+	path, version := dtdl.Version(id)
+	return dtdl.WithVersion(path+":model", max(version, 1))
+}
+
 type generator struct {
 	schemas map[string]any    // by name
 	kinds   map[string]string // by name
+	left    map[string]bool   // all names left out; those told are bounded
 	out     *Generated
+}
+
+// contents are what was seen, by name, as many as a template can have.
+func (g *generator) contents() ([]json.RawMessage, error) {
+	contents, size := []json.RawMessage{}, 0
+	for _, name := range sorted(g.schemas) {
+		if g.left[name] {
+			continue
+		}
+		content, err := json.Marshal(map[string]any{"@type": g.kinds[name], "name": name, "displayName": name, "schema": g.schemas[name]})
+		if err != nil {
+			return nil, fmt.Errorf("content %s: %w", name, err)
+		}
+		if len(contents) == maxInferred || size+len(content) > maxContentsBytes {
+			g.leave(name, "the template is full: it has at most 300 contents and 200 KiB")
+			continue
+		}
+		contents, size = append(contents, content), size+len(content)+1
+	}
+	return contents, nil
 }
 
 func (g *generator) take(document []byte, kind string) {
@@ -117,15 +142,22 @@ func (g *generator) see(name string, value any, kind string) {
 }
 
 func (g *generator) leave(name, why string) {
+	g.left[name] = true
 	if len(g.out.LeftOut) < maxInferred {
 		g.out.LeftOut[clip(name)] = why
 	}
 }
 
 func clip(s string) string {
-	const most = 64
-	if r := []rune(s); len(r) > most {
-		return string(r[:most]) + "…"
+	if short := firstOf(s, maxNameBytes); short != s {
+		return short + "…"
+	}
+	return s
+}
+
+func firstOf(s string, characters int) string {
+	if r := []rune(s); len(r) > characters {
+		return string(r[:characters])
 	}
 	return s
 }

@@ -2,8 +2,10 @@ package template
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/fleetlog/fleetlog/internal/dtdl"
@@ -77,29 +79,61 @@ func TestWhatIsBreaking(t *testing.T) {
 		want           []Change // without reasons
 	}{
 		{"nothing", telemetry, telemetry, nil},
-		{"added", ``, telemetry, []Change{{"x", Added, false, ""}}},
-		{"removed", telemetry, ``, []Change{{"x", Removed, true, ""}}},
-		{"another kind", telemetry, `{"@type":"Property","name":"x","schema":"double"}`, []Change{{"x", Changed, true, ""}}},
-		{"another schema", telemetry, `{"@type":"Telemetry","name":"x","schema":"string"}`, []Change{{"x", Changed, true, ""}}},
-		{"another name to look at", telemetry, `{"@type":"Telemetry","name":"x","displayName":"X","schema":"double"}`, []Change{{"x", Changed, false, ""}}},
-		{"a cloud property", `{"@type":"Property","name":"x","schema":"double"}`, `{"@type":["Property","Cloud"],"name":"x","schema":"double"}`, []Change{{"x", Changed, true, ""}}},
-		{"no longer writable", `{"@type":"Property","name":"x","schema":"double","writable":true}`, `{"@type":"Property","name":"x","schema":"double"}`, []Change{{"x", Changed, true, ""}}},
-		{"now writable", `{"@type":"Property","name":"x","schema":"double"}`, `{"@type":"Property","name":"x","schema":"double","writable":true}`, []Change{{"x", Changed, false, ""}}},
-		{"another unit", `{"@type":["Telemetry","Temperature"],"name":"x","schema":"double","unit":"kelvin"}`, `{"@type":["Telemetry","Temperature"],"name":"x","schema":"double","unit":"degreeCelsius"}`, []Change{{"x", Changed, true, ""}}},
-		{"more values", enum + `{"name":"a","enumValue":1}]}}`, enum + `{"name":"a","enumValue":1},{"name":"b","enumValue":2}]}}`, []Change{{"x", Changed, false, ""}}},
-		{"fewer values", enum + `{"name":"a","enumValue":1},{"name":"b","enumValue":2}]}}`, enum + `{"name":"a","enumValue":1}]}}`, []Change{{"x", Changed, true, ""}}},
-		{"more fields", object + `{"name":"a","schema":"double"}]}}`, object + `{"name":"a","schema":"double"},{"name":"b","schema":"double"}]}}`, []Change{{"x", Changed, false, ""}}},
-		{"another field", object + `{"name":"a","schema":"double"}]}}`, object + `{"name":"a","schema":"string"}]}}`, []Change{{"x", Changed, true, ""}}},
-		{"a command's payload", `{"@type":"Command","name":"x","request":{"name":"r","schema":"double"}}`, `{"@type":"Command","name":"x"}`, []Change{{"x", Changed, true, ""}}},
-		{"within a component", component(telemetry), component(``), []Change{{"c/x", Removed, true, ""}}},
+		{"added", ``, telemetry, []Change{{Path: "x", What: Added, Breaking: false}}},
+		{"removed", telemetry, ``, []Change{{Path: "x", What: Removed, Breaking: true}}},
+		{"another kind", telemetry, `{"@type":"Property","name":"x","schema":"double"}`, []Change{{Path: "x", What: Changed, Breaking: true}}},
+		{"another schema", telemetry, `{"@type":"Telemetry","name":"x","schema":"string"}`, []Change{{Path: "x", What: Changed, Breaking: true}}},
+		{"another name to look at", telemetry, `{"@type":"Telemetry","name":"x","displayName":"X","schema":"double"}`, []Change{{Path: "x", What: Changed, Breaking: false}}},
+		{"a cloud property", `{"@type":"Property","name":"x","schema":"double"}`, `{"@type":["Property","Cloud"],"name":"x","schema":"double"}`, []Change{{Path: "x", What: Changed, Breaking: true}}},
+		{"no longer writable", `{"@type":"Property","name":"x","schema":"double","writable":true}`, `{"@type":"Property","name":"x","schema":"double"}`, []Change{{Path: "x", What: Changed, Breaking: true}}},
+		{"now writable", `{"@type":"Property","name":"x","schema":"double"}`, `{"@type":"Property","name":"x","schema":"double","writable":true}`, []Change{{Path: "x", What: Changed, Breaking: false}}},
+		{"another unit", `{"@type":["Telemetry","Temperature"],"name":"x","schema":"double","unit":"kelvin"}`, `{"@type":["Telemetry","Temperature"],"name":"x","schema":"double","unit":"degreeCelsius"}`, []Change{{Path: "x", What: Changed, Breaking: true}}},
+		{"more values", enum + `{"name":"a","enumValue":1}]}}`, enum + `{"name":"a","enumValue":1},{"name":"b","enumValue":2}]}}`, []Change{{Path: "x", What: Changed, Breaking: false}}},
+		{"fewer values", enum + `{"name":"a","enumValue":1},{"name":"b","enumValue":2}]}}`, enum + `{"name":"a","enumValue":1}]}}`, []Change{{Path: "x", What: Changed, Breaking: true}}},
+		{"more fields", object + `{"name":"a","schema":"double"}]}}`, object + `{"name":"a","schema":"double"},{"name":"b","schema":"double"}]}}`, []Change{{Path: "x", What: Changed, Breaking: false}}},
+		{"another field", object + `{"name":"a","schema":"double"}]}}`, object + `{"name":"a","schema":"string"}]}}`, []Change{{Path: "x", What: Changed, Breaking: true}}},
+		{"a command's payload", `{"@type":"Command","name":"x","request":{"name":"r","schema":"double"}}`, `{"@type":"Command","name":"x"}`, []Change{{Path: "x", What: Changed, Breaking: true}}},
+		{"within a component", component(telemetry), component(``), []Change{{Path: "c/x", What: Removed, Breaking: true}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			found := Compare(contents(t, tc.from), contents(t, tc.to))
 			for i := range found {
 				require.NotEmpty(t, found[i].Reason)
-				found[i].Reason = ""
+				found[i].Reason, found[i].Override = "", false
 			}
 			require.Equal(t, tc.want, found)
+		})
+	}
+}
+
+// TestWhatIsAnOverride wants what a patch may change: nothing that devices have to
+// know of.
+func TestWhatIsAnOverride(t *testing.T) {
+	const cloud, property = `{"@type":["Property","Cloud"],"name":"x","schema":"double"}`, `{"@type":"Property","name":"x","schema":"double"}`
+	component := func(content string) string {
+		return `{"@type":"Component","name":"c","schema":{"@id":"dtmi:a:c;1","@type":"Interface","contents":[` + content + `]}}`
+	}
+	for _, tc := range []struct {
+		name, from, to string
+		override       bool
+	}{
+		{"a new cloud property", ``, cloud, true},
+		{"a cloud property gone", cloud, ``, true},
+		{"another schema of a cloud property", cloud, strings.Replace(cloud, "double", "string", 1), true},
+		{"decimal places", property, strings.Replace(property, `"name"`, `"decimalPlaces":1,"name"`, 1), true},
+		{"bounds", property, strings.Replace(property, `"name"`, `"minValue":50,"maxValue":80,"name"`, 1), true},
+		{"writable", property, strings.Replace(property, `"name"`, `"writable":true,"name"`, 1), true},
+		{"a name to look at, in a component", component(property), component(strings.Replace(property, `"name"`, `"displayName":"X","name"`, 1)), true},
+		{"a new property", ``, property, false},
+		{"a property gone", property, ``, false},
+		{"another schema", property, strings.Replace(property, "double", "string", 1), false},
+		{"a property for a cloud property", cloud, property, false},
+		{"a cloud property for a property", property, cloud, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			found := Compare(contents(t, tc.from), contents(t, tc.to))
+			require.Len(t, found, 1)
+			require.Equal(t, tc.override, len(BeyondOverrides(found)) == 0)
 		})
 	}
 }
@@ -126,6 +160,51 @@ func TestATemplateIsMadeUp(t *testing.T) {
 	require.Contains(t, generated.LeftOut, "on")
 }
 
+// TestWhatIsMadeUpIsAlwaysATemplate has devices with the longest names, and with more
+// than a template can have.
+func TestWhatIsMadeUpIsAlwaysATemplate(t *testing.T) {
+	many := func(count int, value string) []byte {
+		members := make([]string, count)
+		for i := range members {
+			members[i] = fmt.Sprintf(`"n%03d":%s`, i, value)
+		}
+		return []byte("{" + strings.Join(members, ",") + "}")
+	}
+	wide := string(many(30, `"a text"`))
+	for _, tc := range []struct {
+		name, id, displayName string
+		message               []byte
+		full                  bool
+	}{
+		{"a long display name", "dtmi:a:d;1", strings.Repeat("ü", 200), []byte(`{"x":1}`), false},
+		{"no version", "dtmi:a:d", "D", []byte(`{"x":1}`), false},
+		{"too many contents", "dtmi:a:d;1", "D", many(310, "1"), true},
+		{"too large", "dtmi:a:d;1", "D", many(290, wide), true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			generated, err := Generate(tc.id, tc.displayName, [][]byte{tc.message}, nil)
+			require.NoError(t, err)
+			made := parsed(t, generated.JSON)
+			require.Equal(t, firstOf(tc.displayName, 64), made.DisplayName)
+			require.Equal(t, tc.full, len(generated.LeftOut) > 0)
+			var sent map[string]any
+			require.NoError(t, json.Unmarshal(tc.message, &sent))
+			require.Len(t, sent, len(made.Model.Root.All)+len(generated.LeftOut), "what is left out is told")
+		})
+	}
+}
+
+// TestANameLeftOutStaysOut counts more names left out than are told.
+func TestANameLeftOutStaysOut(t *testing.T) {
+	var bad []string
+	for i := range maxInferred + 1 {
+		bad = append(bad, fmt.Sprintf(`"%d":1`, i))
+	}
+	generated, err := Generate("dtmi:a:d;1", "D", [][]byte{[]byte("{" + strings.Join(bad, ",") + "}"), []byte(`{"mixed":1}`), []byte(`{"mixed":"one"}`)}, nil)
+	require.NoError(t, err)
+	require.Empty(t, parsed(t, generated.JSON).Model.Root.All)
+}
+
 func FuzzParse(f *testing.F) {
 	for _, name := range []string{"thermostat", "temperature-controller", "edge-gateway", "early"} {
 		f.Add(sample(f, name))
@@ -143,9 +222,9 @@ func FuzzParse(f *testing.F) {
 }
 
 func FuzzGenerate(f *testing.F) {
-	f.Add([]byte(`{"a":1,"b":{"c":[true]}}`), []byte(`{"a":{"b":"2026-11-23T10:00:00Z"}}`))
-	f.Fuzz(func(t *testing.T, message, reported []byte) {
-		_, err := Generate("dtmi:a:d;1", "D", [][]byte{message, message}, reported)
+	f.Add("D", []byte(`{"a":1,"b":{"c":[true]}}`), []byte(`{"a":{"b":"2026-11-23T10:00:00Z"}}`))
+	f.Fuzz(func(t *testing.T, displayName string, message, reported []byte) {
+		_, err := Generate("dtmi:a:d;1", displayName, [][]byte{message, message}, reported)
 		require.NoError(t, err)
 	})
 }

@@ -54,7 +54,8 @@ type DeviceTemplateServiceClient interface {
 	// PutDeviceTemplate creates or replaces a template and publishes it.
 	PutDeviceTemplate(ctx context.Context, in *PutDeviceTemplateRequest, opts ...grpc.CallOption) (*structpb.Struct, error)
 	// UpdateDeviceTemplate merges a patch (RFC 7396) into a published template and
-	// publishes the result.
+	// publishes the result. Of the model it changes cloud properties, and how values are
+	// shown, bounded and set; what devices have to know of is changed with PUT.
 	UpdateDeviceTemplate(ctx context.Context, in *UpdateDeviceTemplateRequest, opts ...grpc.CallOption) (*structpb.Struct, error)
 	// DeleteDeviceTemplate removes a template that no device uses, with its draft.
 	DeleteDeviceTemplate(ctx context.Context, in *DeleteDeviceTemplateRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
@@ -235,7 +236,8 @@ type DeviceTemplateServiceServer interface {
 	// PutDeviceTemplate creates or replaces a template and publishes it.
 	PutDeviceTemplate(context.Context, *PutDeviceTemplateRequest) (*structpb.Struct, error)
 	// UpdateDeviceTemplate merges a patch (RFC 7396) into a published template and
-	// publishes the result.
+	// publishes the result. Of the model it changes cloud properties, and how values are
+	// shown, bounded and set; what devices have to know of is changed with PUT.
 	UpdateDeviceTemplate(context.Context, *UpdateDeviceTemplateRequest) (*structpb.Struct, error)
 	// DeleteDeviceTemplate removes a template that no device uses, with its draft.
 	DeleteDeviceTemplate(context.Context, *DeleteDeviceTemplateRequest) (*emptypb.Empty, error)
