@@ -47,3 +47,17 @@ func EncodedState(snapshot []byte) ([]byte, error) {
 	}
 	return state, nil
 }
+
+// DecodeState reads an encoded state. The result refers to the bytes, which must not
+// change any more.
+//
+// It is not inlined, so that it does the same work for a caller that drops the result.
+//
+//go:noinline
+func DecodeState(encoded []byte) (*eventsv1.DeviceState, error) {
+	state := new(eventsv1.DeviceState)
+	if err := state.UnmarshalVTUnsafe(encoded); err != nil {
+		return nil, fmt.Errorf("decode state: %w", err)
+	}
+	return state, nil
+}

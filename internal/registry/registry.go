@@ -154,9 +154,9 @@ func (r *Registry) decode(encoded []byte) *eventsv1.DeviceState {
 	if encoded == nil {
 		return nil
 	}
-	state := new(eventsv1.DeviceState)
-	if err := state.UnmarshalVTUnsafe(encoded); err != nil {
-		r.logger.Error("the state of a device cannot be read: restore the log from its backup", "device", state.GetDevice(), "error", err)
+	state, err := device.DecodeState(encoded)
+	if err != nil {
+		r.logger.Error("the state of a device cannot be read: restore the log from its backup", "error", err)
 		return nil
 	}
 	return state

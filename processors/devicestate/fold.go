@@ -108,8 +108,8 @@ func (f *Fold) touch(r *kgo.Record) (*touched, error) {
 	if !there {
 		return t, nil
 	}
-	t.state = new(eventsv1.DeviceState)
-	if err := t.state.UnmarshalVTUnsafe(encoded); err != nil {
+	var err error
+	if t.state, err = device.DecodeState(encoded); err != nil {
 		return nil, fmt.Errorf("the state of device %s cannot be read: restore the log from its backup: %w", r.Key, err)
 	}
 	return t, nil
