@@ -3,7 +3,8 @@
 // Each table has a file that says how (telemetry.go, device_events.go, devices.go,
 // device_state_history.go); all the rest is the same for all of them.
 //
-// Each record becomes one row, whatever crashes in between: a block's range of
+// Each record that is one becomes one row (device_state_history keeps only some of the
+// states, devices the newest of each device, by ClickHouse's own replacing), whatever crashes in between: a block's range of
 // offsets is written down in the consumer group before the block is inserted,
 // so that whoever comes next forms the very same block and inserts it with the
 // very same deduplication token (see writer.go). ClickHouse being away stops

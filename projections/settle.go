@@ -68,7 +68,7 @@ func (s *settlement) insert(ctx context.Context, r rows, token string) error {
 		return err
 	case refusal != nil && r.len() == 1:
 		return s.putAsideRow(ctx, r, refusal)
-	case refusal != nil, tooLarge != nil && !doubt:
+	case refusal != nil, tooLarge != nil && (!doubt || s.replaces):
 		return s.insertHalves(ctx, r, token)
 	case doubt && !s.replaces:
 		return s.complete(ctx, r, token)

@@ -86,7 +86,7 @@ func planCommands(tenant string, req *apiv1.ListCommandsRequest) (p plan, err er
 		method = req.GetComponent() + "*" + method
 	}
 	p.parameters = map[string]string{
-		"tenant": tenant, "device": req.GetDeviceId(), "module": req.GetModule(), "method": method, "limit": strconv.Itoa(p.size + 1),
+		"tenant": tenant, "device": req.GetDeviceId(), "module": req.GetModule(), "method": escapeText.Replace(method), "limit": strconv.Itoa(p.size + 1),
 	}
 	p.sql = "SELECT offset FROM device_events WHERE tenant = {tenant:String} AND device = {device:String} AND module = {module:String} " +
 		"AND kind IN ('command_requested', 'message_enqueued') AND subject = {method:String}"

@@ -2,7 +2,6 @@ package query
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"strings"
 
@@ -28,13 +27,14 @@ type deviceGroupService struct {
 	apiv1.UnimplementedDeviceGroupServiceServer
 	resources
 
-	fleet *fleet
+	fleet     *fleet
+	templates *template.Templates
 }
 
 func newDeviceGroupService(deps Deps) *deviceGroupService {
 	return &deviceGroupService{
 		resources: resources{catalog: deps.Catalog, kind: devicegroup.KindName, noun: devicegroup.Kind().Noun, timeout: changeTimeout},
-		fleet:     newFleet(deps),
+		fleet:     newFleet(deps), templates: deps.Templates,
 	}
 }
 
@@ -237,12 +237,22 @@ const maxTemplates = 10_000
 // and nobody has made a group of their own under it; version 0 says that it is on no
 // log.
 func (s *deviceGroupService) ofTemplate(tenant, id string) *catalog.Resource {
-	for _, r := range s.ofTemplates(tenant, "") {
-		if r.ID == id {
-			return r
+	for _, r := range s.catalog.List(tenant, template.KindName, "", maxTemplates) {
+		if own, ok := devicegroup.ForTemplate(r.ID); ok && own == id {
+			return s.allOf(tenant, r.ID, id)
 		}
 	}
 	return nil
+}
+
+// allOf is the group of all devices of a published template; nil when there is none,
+// or somebody has made a group of his own under that id.
+func (s *deviceGroupService) allOf(tenant, templateID, id string) *catalog.Resource {
+	t := s.templates.Get(tenant, templateID)
+	if t == nil || s.catalog.Get(tenant, s.kind, id) != nil {
+		return nil
+	}
+	return &catalog.Resource{Tenant: tenant, Kind: s.kind, ID: id, Body: devicegroup.AllDevices(templateID, t.DisplayName)}
 }
 
 // ofTemplates are the groups of all devices of a template whose ids sort after the
@@ -250,25 +260,15 @@ func (s *deviceGroupService) ofTemplate(tenant, id string) *catalog.Resource {
 func (s *deviceGroupService) ofTemplates(tenant, after string) []*catalog.Resource {
 	var groups []*catalog.Resource
 	for _, r := range s.catalog.List(tenant, template.KindName, "", maxTemplates) {
-		template, _ := r.Body.(*eventsv1.DeviceTemplate)
 		id, ok := devicegroup.ForTemplate(r.ID)
-		if !ok || id <= after || len(template.GetPublished()) == 0 || s.catalog.Get(tenant, s.kind, id) != nil {
+		if !ok || id <= after {
 			continue
 		}
-		groups = append(groups, &catalog.Resource{Tenant: tenant, Kind: s.kind, ID: id, Body: devicegroup.AllDevices(r.ID, templateName(r.ID, template))})
+		if group := s.allOf(tenant, r.ID, id); group != nil {
+			groups = append(groups, group)
+		}
 	}
 	return groups
-}
-
-// templateName is how the published template is called.
-func templateName(id string, template *eventsv1.DeviceTemplate) string {
-	var published struct {
-		DisplayName string `json:"displayName"`
-	}
-	if err := json.Unmarshal(template.GetPublished(), &published); err != nil || published.DisplayName == "" {
-		return id
-	}
-	return published.DisplayName
 }
 
 func groupOf(r *catalog.Resource) *eventsv1.DeviceGroup {

@@ -89,8 +89,9 @@ func (s *propertyService) write(ctx context.Context, req writeRequest, replace b
 		replace = false
 	} else {
 		write.take(values)
-		if replace {
-			write.keep(had)
+		if replace && model != nil && !req.GetUnmodeled() {
+			write.forget(had)
+			replace = false
 		}
 	}
 	if err := write.err(); err != nil {

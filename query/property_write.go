@@ -138,30 +138,41 @@ func (w *propertyWrite) takeProperty(model *dtdl.Interface, path, name string, v
 	}
 }
 
-// keep leaves in a section that is replaced what the caller did not see: the desired
-// properties that the model does not have.
-func (w *propertyWrite) keep(had device.Properties) {
-	if w.model == nil || w.unmodeled {
-		return
+// forget removes what the caller can see and has not given. What he cannot see, the
+// properties that the model does not have, is not touched, whoever changes it
+// meanwhile.
+func (w *propertyWrite) forget(had device.Properties) {
+	w.forgetOf(w.model, had.Own, w.desired, w.cloud)
+	for name, properties := range had.Components {
+		c := w.model.Find(dtdl.Component, name)
+		if given, there := w.desired[name]; c == nil || there && given == nil {
+			continue
+		}
+		desired, cloud := members(w.desired[name]), members(w.cloud[name])
+		w.forgetOf(c.Interface, properties, desired, cloud)
+		place(w.desired, name, desired)
+		place(w.cloud, name, cloud)
 	}
-	for name, p := range had.Own {
-		if p.Wished && !p.Cloud && w.model.Find(dtdl.Property, name) == nil {
-			w.desired[name] = p.Desired
+}
+
+func (w *propertyWrite) forgetOf(model *dtdl.Interface, had map[string]device.Property, desired, cloud map[string]any) {
+	for name, p := range had {
+		section := desired
+		if p.Cloud {
+			section = cloud
+		}
+		if _, given := section[name]; !given && p.Wished && model.Find(dtdl.Property, name) != nil {
+			section[name] = nil
 		}
 	}
-	for component, properties := range had.Components {
-		c := w.model.Find(dtdl.Component, component)
-		kept, _ := w.desired[component].(map[string]any)
-		if kept == nil {
-			kept = map[string]any{}
-		}
-		for name, p := range properties {
-			if p.Wished && !p.Cloud && (c == nil || c.Interface.Find(dtdl.Property, name) == nil) {
-				kept[name] = p.Desired
-			}
-		}
-		place(w.desired, component, kept)
+}
+
+// members are an object's, none of anything else.
+func members(value any) map[string]any {
+	if object, ok := value.(map[string]any); ok {
+		return object
 	}
+	return map[string]any{}
 }
 
 // remove takes out what a component has and the caller can see; what the caller

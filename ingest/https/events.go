@@ -36,6 +36,9 @@ func (d *Door) postEvents(w http.ResponseWriter, r *http.Request, c caller) erro
 		return eventFailure(err)
 	}
 	made := sizeOf(messages)
+	if made > maxBodiesBytes { // it would never fit, however often it comes
+		return failTooLarge
+	}
 	if !d.bodies.TryAcquire(made) {
 		return failBusy
 	}

@@ -13,14 +13,14 @@ const DefaultGroup = "SAS-IoT-Devices"
 
 // attest folds what is about a device's credentials and its registration by them
 // into a copy of the state.
-func attest(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) *eventsv1.Rejection {
+func attest(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) {
 	switch c := ev.GetChange().(type) {
 	case *eventsv1.DeviceEvent_Provisioned:
 		if !Exists(next) {
 			next.DisplayName, next.RegisteredAt, next.Deleted = ev.GetDevice(), ev.GetTime(), false
 			next.Enabled, next.Waiting = c.Provisioned.GetAutoApprove(), !c.Provisioned.GetAutoApprove()
 		}
-		return provision(next, ev, c.Provisioned)
+		provision(next, ev, c.Provisioned)
 	case *eventsv1.DeviceEvent_Approved:
 		next.Waiting, next.Enabled, next.BlockedWhileWaiting = false, !next.GetBlockedWhileWaiting(), false
 	case *eventsv1.DeviceEvent_AttestationSet:
@@ -28,31 +28,27 @@ func attest(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) *eventsv1.Reje
 	case *eventsv1.DeviceEvent_AttestationRemoved:
 		next.Attestation = nil
 	}
-	return nil
 }
 
 // provision takes in a registration. One that waits for approval is remembered,
 // but it is not provisioned (DEV-10).
-func provision(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, p *eventsv1.DeviceProvisioned) *eventsv1.Rejection {
+func provision(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, p *eventsv1.DeviceProvisioned) {
 	next.EnrollmentGroup = p.GetEnrollmentGroup()
 	if p.GetModelId() != "" {
 		next.ModelId = p.GetModelId()
 	}
 	if next.GetTemplate() == "" && p.GetTemplate() != "" {
 		next.Template = p.GetTemplate()
-		if r := initialize(next, p.GetInitial(), ev.GetTime()); r != nil {
-			return r
-		}
+		offer(next, p.GetInitial(), ev.GetTime())
 	}
 	if next.GetWaiting() {
-		return nil
+		return
 	}
 	next.Provisioned = true
 	next.ReprovisionedAt = ev.GetTime()
 	if next.GetProvisionedAt() == nil {
 		next.ProvisionedAt = ev.GetTime()
 	}
-	return nil
 }
 
 // enable blocks or unblocks. Unblocking returns a device to the state it had

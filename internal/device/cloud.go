@@ -105,6 +105,12 @@ func initialize(next *eventsv1.DeviceState, initial []byte, at *timestamppb.Time
 	return desire(own(next, ""), &eventsv1.DeviceEvent{Time: at}, &eventsv1.PropertiesDesired{Patch: missing})
 }
 
+// offer initializes a device that comes by itself: what does not fit beside what it
+// has must not keep it out.
+func offer(next *eventsv1.DeviceState, initial []byte, at *timestamppb.Timestamp) {
+	_ = initialize(next, initial, at)
+}
+
 // absent is the part of a patch for which the section has no value; nil when there
 // is none.
 func absent(section, patch []byte) ([]byte, error) {

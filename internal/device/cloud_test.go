@@ -1,6 +1,8 @@
 package device
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
@@ -45,6 +47,29 @@ func TestInitialPropertiesNeverOverrideWhatPeopleSet(t *testing.T) {
 	require.Nil(t, outcome.GetRejection())
 	require.JSONEq(t, `{"a":1,"b":2,"c":{"__t":"c","x":1,"y":3}}`, string(s.GetSelf().GetTwin().GetDesired()))
 	require.EqualValues(t, 2, s.GetSelf().GetTwin().GetDesiredVersion())
+}
+
+func TestATemplateNeverKeepsADeviceOut(t *testing.T) {
+	s := registerNew(t, &eventsv1.DeviceRegistered{Enabled: true})
+	large := func(name string) []byte {
+		section := []byte(`{`)
+		for i := range 6 {
+			section = fmt.Appendf(section, `%q:%q,`, fmt.Sprint(name, i), strings.Repeat("x", 3<<10))
+		}
+		return append(section, `"z":1}`...)
+	}
+	s, outcome := Apply(s, about(&eventsv1.DeviceEvent_PropertiesDesired{PropertiesDesired: &eventsv1.PropertiesDesired{Patch: large("a")}}))
+	require.Nil(t, outcome.GetRejection())
+	s, outcome = Apply(s, about(&eventsv1.DeviceEvent_Connected{Connected: &eventsv1.DeviceConnected{Connection: "c", Template: "dtmi:a:b;1", Initial: large("b")}}))
+	require.Nil(t, outcome.GetRejection())
+	require.True(t, s.GetSelf().GetConnection().GetConnected())
+	require.EqualValues(t, 1, s.GetSelf().GetTwin().GetDesiredVersion(), "what does not fit is left out")
+}
+
+func TestCommandPayloadsAreNotDeep(t *testing.T) {
+	require.NoError(t, validateCommandPayload([]byte(strings.Repeat("[", 64)+strings.Repeat("]", 64))))
+	require.Error(t, validateCommandPayload([]byte(strings.Repeat("[", 65)+strings.Repeat("]", 65))))
+	require.NoError(t, validateCommandPayload([]byte(`"`+strings.Repeat(`[\"`, 100)+`"`)))
 }
 
 func TestCloudPropertiesNeverReachTheDevice(t *testing.T) {

@@ -44,7 +44,34 @@ func validateCommandPayload(payload []byte) error {
 	if len(payload) > 0 && !json.Valid(payload) {
 		return fmt.Errorf("command payload is not JSON")
 	}
+	if deeper(payload, maxPayloadDepth) {
+		return fmt.Errorf("command payload is nested deeper than %d", maxPayloadDepth)
+	}
 	return nil
+}
+
+// maxPayloadDepth is far below what readers of JSON give up at.
+const maxPayloadDepth = 64
+
+// deeper reports whether valid JSON is nested deeper than that.
+func deeper(text []byte, most int) bool {
+	depth, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{', c == '[':
+			if depth++; depth > most {
+				return true
+			}
+		case c == '}', c == ']':
+			depth--
+		}
+	}
+	return false
 }
 
 func request(i *eventsv1.Identity, ev *eventsv1.DeviceEvent, c *eventsv1.CommandRequested) *eventsv1.Rejection {

@@ -47,7 +47,8 @@ func connectDevice(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, c *even
 		return nil
 	}
 	next.Template, next.Version, next.UpdatedAt = c.GetTemplate(), next.GetVersion()+1, ev.GetTime()
-	return initialize(next, c.GetInitial(), ev.GetTime())
+	offer(next, c.GetInitial(), ev.GetTime())
+	return nil
 }
 
 // connect makes this the identity's connection; what it is known to have been

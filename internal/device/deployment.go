@@ -3,8 +3,8 @@ package device
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 )
@@ -39,7 +39,8 @@ func parseDeployment(content []byte) ([]deploymentModule, error) {
 		return nil, fmt.Errorf("deployment manifest has %d modules in modulesContent: write 1 to %d", len(body.Modules), maxModules)
 	}
 	var modules []deploymentModule
-	for id, sections := range body.Modules {
+	for _, id := range slices.Sorted(maps.Keys(body.Modules)) {
+		sections := body.Modules[id]
 		if err := ValidateModuleID(id); err != nil {
 			return nil, err
 		}
@@ -52,7 +53,6 @@ func parseDeployment(content []byte) ([]deploymentModule, error) {
 		}
 		modules = append(modules, deploymentModule{id, desired})
 	}
-	slices.SortFunc(modules, func(a, b deploymentModule) int { return strings.Compare(a.id, b.id) })
 	return modules, nil
 }
 

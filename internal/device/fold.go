@@ -49,9 +49,7 @@ func change(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, outcome *event
 	case *eventsv1.DeviceEvent_Deleted:
 		remove(next)
 	case *eventsv1.DeviceEvent_Provisioned, *eventsv1.DeviceEvent_Approved, *eventsv1.DeviceEvent_AttestationSet, *eventsv1.DeviceEvent_AttestationRemoved:
-		if r := attest(next, ev); r != nil {
-			return r
-		}
+		attest(next, ev)
 	case *eventsv1.DeviceEvent_DeploymentApplied:
 		if r := deploy(next, ev, c.DeploymentApplied); r != nil {
 			return r

@@ -34,7 +34,7 @@ const (
 // Compare lists the changes from one version of a template to the next, in the
 // order of their paths.
 func Compare(from, to *Template) []Change {
-	var d differ
+	d := differ{compared: map[[2]*dtdl.Schema]string{}}
 	if from.ModelID() != to.ModelID() {
 		d.add("", Changed, true, "the model's id is another: devices announce %s and would no longer find their template", from.ModelID())
 	}
@@ -55,7 +55,12 @@ func BeyondOverrides(changes []Change) []Change {
 	return slices.DeleteFunc(slices.Clone(changes), func(c Change) bool { return c.Override })
 }
 
-type differ struct{ changes []Change }
+type differ struct {
+	changes []Change
+	// compared are pairs of schemas that were compared before: a few named schemas can
+	// stand in very many places.
+	compared map[[2]*dtdl.Schema]string
+}
 
 func (d *differ) add(path, what string, breaking bool, format string, args ...any) {
 	d.changes = append(d.changes, Change{Path: path, What: what, Breaking: breaking, Reason: fmt.Sprintf(format, args...)})
@@ -151,7 +156,7 @@ func (d *differ) payload(path, what string, before, after *dtdl.Payload) {
 	case before == nil || after == nil:
 		d.add(path, Changed, true, "the command's %s is there in one version only", what)
 	default:
-		if why := incompatible(before.Schema, after.Schema); why != "" {
+		if why := d.incompatible(before.Schema, after.Schema); why != "" {
 			d.add(path, Changed, true, "the command's %s: %s", what, why)
 		} else if !reflect.DeepEqual(before.Schema, after.Schema) {
 			d.add(path, Changed, false, "the command's %s takes all it took, and more", what)
@@ -160,7 +165,7 @@ func (d *differ) payload(path, what string, before, after *dtdl.Payload) {
 }
 
 func (d *differ) value(path string, before, after *dtdl.Content) {
-	if why := incompatible(before.Schema, after.Schema); why != "" {
+	if why := d.incompatible(before.Schema, after.Schema); why != "" {
 		d.add(path, Changed, true, "%s", why)
 	} else if !reflect.DeepEqual(before.Schema, after.Schema) {
 		d.add(path, Changed, false, "its schema takes all it took, and more")
@@ -183,13 +188,23 @@ func (d *differ) value(path string, before, after *dtdl.Content) {
 
 // incompatible says why values of one schema are not all values of another; empty
 // when they are. More enum values and more fields are no harm.
-func incompatible(before, after *dtdl.Schema) string {
+func (d *differ) incompatible(before, after *dtdl.Schema) string {
+	pair := [2]*dtdl.Schema{before, after}
+	if why, known := d.compared[pair]; known {
+		return why
+	}
+	why := d.compare(before, after)
+	d.compared[pair] = why
+	return why
+}
+
+func (d *differ) compare(before, after *dtdl.Schema) string {
 	if before.Kind != after.Kind {
 		return fmt.Sprintf("its schema was %s and would be %s", before.Kind, after.Kind)
 	}
 	switch before.Kind {
 	case dtdl.Array, dtdl.Map:
-		return incompatible(before.Element, after.Element)
+		return d.incompatible(before.Element, after.Element)
 	case dtdl.Enum:
 		return enumIncompatible(before, after)
 	case dtdl.Object:
@@ -198,7 +213,7 @@ func incompatible(before, after *dtdl.Schema) string {
 			if i < 0 {
 				return fmt.Sprintf("its field %s is gone", f.Name)
 			}
-			if why := incompatible(f.Schema, after.Fields[i].Schema); why != "" {
+			if why := d.incompatible(f.Schema, after.Fields[i].Schema); why != "" {
 				return fmt.Sprintf("field %s: %s", f.Name, why)
 			}
 		}

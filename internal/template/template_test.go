@@ -228,3 +228,22 @@ func FuzzGenerate(f *testing.F) {
 		require.NoError(t, err)
 	})
 }
+
+// TestComparingIsBounded compares schemas that refer to each other: five levels of
+// forty fields are a hundred million paths.
+func TestComparingIsBounded(t *testing.T) {
+	document := []byte(`{"@id":"dtmi:a:t;1","@type":["DeviceModel"],"capabilityModel":{"@context":"dtmi:dtdl:context;3","@id":"dtmi:a:b;1","@type":"Interface","schemas":[`)
+	for level := range 4 {
+		document = fmt.Appendf(document, `{"@id":"dtmi:a:b:s%d;1","@type":"Object","fields":[`, level)
+		for field := range 30 {
+			schema := "double"
+			if level < 3 {
+				schema = fmt.Sprintf("dtmi:a:b:s%d;1", level+1)
+			}
+			document = fmt.Appendf(document, `{"name":"f%d","schema":%q},`, field, schema)
+		}
+		document = append(document[:len(document)-1], `]},`...)
+	}
+	document = append(document[:len(document)-1], `],"contents":[{"@type":"Telemetry","name":"x","schema":"dtmi:a:b:s0;1"}]}}`...)
+	require.Empty(t, Compare(parsed(t, document), parsed(t, document)))
+}

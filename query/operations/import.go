@@ -198,7 +198,10 @@ func (w *work) registerOnce(ctx context.Context, one row) (*problem, error) {
 }
 
 func (w *work) change(ctx context.Context, one row, exists bool, ev *eventsv1.DeviceEvent) error {
-	ev.Id, ev.Tenant, ev.Device, ev.Time, ev.Actor = eventlog.NewID(), w.tenant, one.id, w.body.GetWindow(), w.body.GetActor()
+	ev.Id, ev.Tenant, ev.Device, ev.Time, ev.Actor = eventlog.NewID(), w.tenant, one.id, timestamppb.Now(), w.body.GetActor()
+	if !exists { // by this the operation knows its own devices again
+		ev.Time = w.body.GetWindow()
+	}
 	ev.Precondition = &eventsv1.Precondition{Exists: &exists}
 	_, err := w.deps.Registry.Change(ctx, ev)
 	return err
