@@ -23,6 +23,8 @@ type world struct {
 	// faults that are still to come; without them everything works.
 	faults int
 	crash  context.CancelFunc
+	// replaces: rows take the place of those they had before, and tokens are nothing.
+	replaces bool
 
 	records   []*kgo.Record
 	committed int64
@@ -97,7 +99,11 @@ func (w *world) insert(ctx context.Context, r rows, token string) error {
 	if w.anyPoison(r) {
 		return errPoison
 	}
-	if !w.tokens[token] {
+	if w.replaces {
+		for _, offset := range r.offset.of {
+			w.rows[offset] = 1
+		}
+	} else if !w.tokens[token] {
 		w.tokens[token] = true
 		for _, offset := range r.offset.of {
 			w.rows[offset]++
@@ -171,7 +177,7 @@ func (w *world) live() {
 	w.crash = crash
 	metrics, err := newMetrics(prometheus.NewRegistry(), "test")
 	require.NoError(w.t, err)
-	writer := &writer{sink: w, ledger: w, letters: w, prefix: "test", metrics: metrics, lettersAtOnce: 1,
+	writer := &writer{sink: w, ledger: w, letters: w, prefix: "test", metrics: metrics, lettersAtOnce: 1, replaces: w.replaces,
 		retry: retry{logger: slog.New(slog.DiscardHandler), first: 1, longest: 1, attempt: time.Minute, retried: func() {}}}
 	cut := cutter{next: w.committed}
 	b := newBlock(0, &telemetry)
@@ -222,7 +228,7 @@ func (w *world) live() {
 // dead letter, and nothing is both.
 func TestEachRecordOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := &world{t: t, tokens: map[string]bool{}, rows: map[int64]int{}, poison: map[int64]bool{}, letters: map[int64]int{}}
+		w := &world{t: t, replaces: rapid.Bool().Draw(t, "replaces"), tokens: map[string]bool{}, rows: map[int64]int{}, poison: map[int64]bool{}, letters: map[int64]int{}}
 		bad := map[int64]bool{}
 		offset := int64(0)
 		for range rapid.IntRange(0, 30).Draw(t, "records") {
@@ -285,4 +291,39 @@ func TestAnAnnouncedBlockWhoseRecordsAreGone(t *testing.T) {
 			require.Equal(t, skip, cut.judge(offset-1), "fetched twice")
 		})
 	}
+}
+
+// answers is a sink that gives the answers it has, and then takes everything.
+type answers struct {
+	sink
+	given []error
+	rows  int
+}
+
+func (a *answers) insert(_ context.Context, r rows, _ string) error {
+	if len(a.given) > 0 {
+		err := a.given[0]
+		a.given = a.given[1:]
+		return err
+	}
+	a.rows += r.len()
+	return nil
+}
+
+// TestABlockTooLargeAfterAnOutageIsCut: rows that replace others are nowhere looked
+// for, so a block is in doubt no longer than until its next insert.
+func TestABlockTooLargeAfterAnOutageIsCut(t *testing.T) {
+	metrics, err := newMetrics(prometheus.NewRegistry(), "test")
+	require.NoError(t, err)
+	s := &answers{given: []error{errOutage, errNoMemory, errNoMemory, errNoMemory}}
+	w := &writer{sink: s, prefix: "test", metrics: metrics, replaces: true,
+		retry: retry{logger: slog.New(slog.DiscardHandler), first: 1, longest: 1, attempt: time.Minute, retried: func() {}}}
+	b := newBlock(0, &telemetry)
+	for offset := range 4 {
+		r := goodRecord()
+		r.Offset = int64(offset)
+		b.add(r, time.Time{})
+	}
+	require.NoError(t, (&settlement{writer: w, aside: map[int64]bool{}}).insert(t.Context(), b.rows, "token"))
+	require.Equal(t, 4, s.rows)
 }

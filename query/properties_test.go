@@ -111,6 +111,24 @@ func TestPutReplacesWhatTheCallerSees(t *testing.T) {
 	require.JSONEq(t, `{"target":20}`, desired)
 }
 
+// TestPutLeavesAloneWhatItsCallerDoesNotSee replaces the properties of the template
+// while somebody else changes others.
+func TestPutLeavesAloneWhatItsCallerDoesNotSee(t *testing.T) {
+	a := newAPI(t)
+	machineDevice(a)
+	a.call(http.MethodPatch, "/api/devices/d/properties?unmodeled=true", `{"target":21,"customer":"ACME","colour":"red","part":{"target":7,"shade":"dark"}}`)
+	status, answer, _ := a.call(http.MethodPut, "/api/devices/d/properties", `{"limits":{"low":1}}`)
+	require.Equal(t, http.StatusAccepted, status, answer)
+	desired, cloud := a.sections()
+	require.JSONEq(t, `{"limits":{"low":1},"colour":"red","part":{"__t":"c","shade":"dark"}}`, desired)
+	require.JSONEq(t, `{}`, cloud)
+	before := a.devices.Get(access.DefaultTenant, "d").GetSelf().GetTwin()
+	status, answer, _ = a.call(http.MethodPut, "/api/devices/d/properties", `{}`)
+	require.Equal(t, http.StatusAccepted, status, answer)
+	after := a.devices.Get(access.DefaultTenant, "d").GetSelf().GetTwin()
+	require.Equal(t, device.DesiredStamps(before).Of("colour").GetVersion(), device.DesiredStamps(after).Of("colour").GetVersion(), "it was not written again")
+}
+
 func TestPropertiesOfAComponentFollowItsInterface(t *testing.T) {
 	a := newAPI(t)
 	machineDevice(a)
