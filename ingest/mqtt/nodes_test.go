@@ -74,7 +74,12 @@ func TestDeviceMovesBetweenNodes(t *testing.T) {
 
 			version := from.self("d").GetTwin().GetDesiredVersion()
 			from.desire("d", fmt.Sprintf(`{"move":%d}`, move))
-			require.Equal(t, fmt.Sprintf(`{"move":%d,"$version":%d}`, move, version+1), current.delivered().payload)
+			desired := current.delivered().payload
+			// It took a connection's place, so it may be told first what that was told last.
+			if version > 1 && desired == fmt.Sprintf(`{"move":%d,"$version":%d}`, move-1, version) {
+				desired = current.delivered().payload
+			}
+			require.Equal(t, fmt.Sprintf(`{"move":%d,"$version":%d}`, move, version+1), desired)
 			answer := from.ask(from.request("d", "moved", fmt.Sprint(move), 0, 20*time.Second))
 			topic := current.commanded("moved", fmt.Sprint(move))
 			current.write(publishPacket("$iothub/methods/res/200/"+topic[len("$iothub/methods/POST/moved/"):], 0, ""))
