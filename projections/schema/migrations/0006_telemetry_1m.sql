@@ -1,0 +1,29 @@
+-- One row for each number a device has sent in a minute of event time. path is where the
+-- number stands in the body (temperature, location.lat); true and false count as 1
+-- and 0. Read it with sum(count), sum(sum), min(min), max(max), max(last).value:
+-- rows of one key become one when ClickHouse merges, not before.
+--
+-- Latest and first are by event time, then by offset: a device is in one partition.
+-- Devices may send any time, so partitions are years of a bounded number.
+CREATE TABLE IF NOT EXISTS {database}.telemetry_1m
+(
+    tenant    LowCardinality(String),
+    path      LowCardinality(String),
+    device    String,
+    component LowCardinality(String),
+    module    LowCardinality(String),
+    ts        DateTime64(0, 'UTC') CODEC(DoubleDelta, LZ4),
+    count     SimpleAggregateFunction(sum, UInt64) CODEC(T64, LZ4),
+    nonzero   SimpleAggregateFunction(sum, UInt64) CODEC(T64, LZ4),
+    sum       SimpleAggregateFunction(sum, Float64),
+    min       SimpleAggregateFunction(min, Float64),
+    max       SimpleAggregateFunction(max, Float64),
+    first     SimpleAggregateFunction(min, Tuple(ts DateTime64(3, 'UTC'), offset Int64, value Float64)),
+    last      SimpleAggregateFunction(max, Tuple(ts DateTime64(3, 'UTC'), offset Int64, value Float64)),
+
+    INDEX by_ts ts TYPE minmax GRANULARITY 1
+)
+ENGINE = AggregatingMergeTree
+PARTITION BY toYear(least(greatest(ts, toDateTime64('2000-01-01 00:00:00', 0, 'UTC')), toDateTime64('2099-12-31 00:00:00', 0, 'UTC')))
+ORDER BY (tenant, path, device, component, module, ts)
+SETTINGS non_replicated_deduplication_window = 10000, min_bytes_for_wide_part = 67108864
