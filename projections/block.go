@@ -22,6 +22,7 @@ type block struct {
 	filler    filler // of the rows' columns
 	refused   []refused
 	memory    memory
+	tally     *tally // of the rows, while they are written
 }
 
 type refused struct {
@@ -46,7 +47,7 @@ const maxShared = 1000
 func newBlock(partition int32, t *table) *block {
 	filler := t.rows()
 	return &block{
-		partition: partition, filler: filler, rows: t.newRows(filler),
+		partition: partition, filler: filler, rows: t.newRows(filler), tally: newTally(),
 		memory: memory{texts: map[string]string{}, bags: map[string]map[string]string{}},
 	}
 }
@@ -62,7 +63,7 @@ func (b *block) reset() {
 	if len(b.memory.bags) >= maxShared {
 		clear(b.memory.bags)
 	}
-	*b = block{partition: b.partition, filler: b.filler, rows: b.rows, refused: b.refused[:0], memory: b.memory}
+	*b = block{partition: b.partition, filler: b.filler, rows: b.rows, refused: b.refused[:0], memory: b.memory, tally: b.tally}
 }
 
 // announce makes the empty block the one that was announced. It keeps its range

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -100,23 +101,25 @@ func hangAfter(f *faulty, _ http.ResponseWriter, r *http.Request) {
 	<-r.Context().Done()
 }
 
+var intoTable = regexp.MustCompile(`INSERT INTO (\w+)`)
+
 // tokenOnly leaves ClickHouse as kill -9 between the token and the rows would:
 // the token known, the rows not there. An insert of one other row does it.
 func (s *site) tokenOnly(_ *faulty, _ http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
-	query := url.Values{}
-	query.Set("database", s.database)
-	query.Set("insert_deduplication_token", r.URL.Query().Get("insert_deduplication_token"))
-	query.Set("query", fmt.Sprintf("INSERT INTO telemetry (tenant, id, enqueued_at) SELECT 'nobody', 'x', fromUnixTimestamp64Milli(%d)", s.began.UnixMilli()))
-	resp, err := http.Post("http://"+s.addr+"/?"+query.Encode(), "", nil)
-	if err == nil {
-		_ = resp.Body.Close()
+	insert := func(sql, token string) {
+		query := url.Values{"database": {s.database}, "insert_deduplication_token": {token}, "query": {sql}}
+		if resp, err := http.Post("http://"+s.addr+"/?"+query.Encode(), "", nil); err == nil {
+			_ = resp.Body.Close()
+		}
 	}
-	query.Del("insert_deduplication_token")
-	query.Set("query", "DELETE FROM telemetry WHERE tenant = 'nobody'")
-	if resp, err = http.Post("http://"+s.addr+"/?"+query.Encode(), "", nil); err == nil {
-		_ = resp.Body.Close()
+	table := intoTable.FindStringSubmatch(r.URL.Query().Get("query"))[1]
+	time := "enqueued_at"
+	if table != "telemetry" {
+		time = "ts"
 	}
+	insert(fmt.Sprintf("INSERT INTO %s (tenant, %s) SELECT 'nobody', fromUnixTimestamp64Milli(%d)", table, time, s.began.UnixMilli()), r.URL.Query().Get("insert_deduplication_token"))
+	insert("DELETE FROM "+table+" WHERE tenant = 'nobody'", "")
 	panic(http.ErrAbortHandler)
 }
 

@@ -152,6 +152,9 @@ func (p *Projection) Run(ctx context.Context) error {
 		replaces:      p.table.replaces,
 		retry:         p.retry, metrics: p.metrics,
 	}
+	if p.table.rollups {
+		w.rollups = newRollups(p.conn, p.retry)
+	}
 	ready := make(chan struct{})
 	client, err := p.log.NewClient(append(p.consumerOpts(group, topic),
 		kgo.OnPartitionsAssigned(func(_ context.Context, client *kgo.Client, assigned map[string][]int32) {

@@ -53,19 +53,24 @@ func (c *clickHouse) insert(ctx context.Context, rows rows, token string) error 
 	if c.table.replaces { // and a token may be known whose rows never came
 		token = ""
 	}
+	return send(ctx, c.conn, c.table.name, rows.columns, rows.len(), token)
+}
+
+// send inserts n rows into the table, unless ClickHouse has seen the token before.
+func send(ctx context.Context, conn *clickhouse.Conn, table string, columns []column, n int, token string) error {
 	var names []string
 	var types []driver.ColumnNameAndType
 	var values []any
-	for _, column := range rows.columns {
+	for _, column := range columns {
 		if v := column.values(); v != nil {
 			name, kind := column.about()
 			names, types, values = append(names, name), append(types, driver.ColumnNameAndType{Name: name, Type: kind}), append(values, v)
 		}
 	}
 	ctx = driver.Context(ctx, driver.WithColumnNamesAndTypes(types), driver.WithSettings(insertSettings(token)))
-	batch, err := c.conn.PrepareBatch(ctx, "INSERT INTO "+c.table.name+" ("+strings.Join(names, ", ")+")")
+	batch, err := conn.PrepareBatch(ctx, "INSERT INTO "+table+" ("+strings.Join(names, ", ")+")")
 	if err != nil {
-		return fmt.Errorf("prepare insert: %w", err)
+		return fmt.Errorf("prepare insert into %s: %w", table, err)
 	}
 	defer batch.Close()
 	for i, v := range values {
@@ -74,7 +79,7 @@ func (c *clickHouse) insert(ctx context.Context, rows rows, token string) error 
 		}
 	}
 	if err := batch.Send(); err != nil {
-		return fmt.Errorf("insert %d rows: %w", rows.len(), err)
+		return fmt.Errorf("insert %d rows into %s: %w", n, table, err)
 	}
 	return nil
 }

@@ -22,6 +22,9 @@ type table struct {
 	// replaces: a row takes the place of the one its key had before, so an insert
 	// may be repeated without harm, and a row that came may be gone again.
 	replaces bool
+	// rollups: what the rows add up to, and the latest values, go into tables of their
+	// own. The rows are telemetryRows.
+	rollups bool
 	// rows makes the columns of one block.
 	rows func() filler
 }

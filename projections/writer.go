@@ -55,8 +55,10 @@ type writer struct {
 	// before, so steps 2 and 3 are an insert without a token, repeated until it is
 	// answered.
 	replaces bool
-	retry    retry
-	metrics  *metrics
+	// rollups take what the rows add up to; nil when nothing does.
+	rollups *rollups
+	retry   retry
+	metrics *metrics
 }
 
 // token names the rows first to last of the partition.
@@ -83,11 +85,26 @@ func (w *writer) write(ctx context.Context, b *block) error {
 	if b.announced && !w.replaces {
 		insert = settling.insertAgain
 	}
-	if err := insert(ctx, b.rows, w.token(b.partition, b.offsets)); err != nil {
+	token := w.token(b.partition, b.offsets)
+	if err := insert(ctx, b.rows, token); err != nil {
+		return err
+	}
+	if err := w.rollUp(ctx, b, settling.aside, token); err != nil {
 		return err
 	}
 	w.metrics.blockDone(b, time.Since(started))
 	return nil
+}
+
+// rollUp brings in what the block's rows, but for those put aside, add up to.
+func (w *writer) rollUp(ctx context.Context, b *block, aside map[int64]bool, token string) error {
+	if w.rollups == nil || b.rows.len() == 0 {
+		return nil
+	}
+	b.tally.add(&b.rows, b.filler.(*telemetryRows), aside)
+	defer b.tally.clear()
+	mark := fmt.Sprintf("%s/%d", w.prefix, b.partition)
+	return w.rollups.write(ctx, b.tally, mark, b.last, token, b.announced)
 }
 
 // confirm makes the offset of the next record known when no block follows whose

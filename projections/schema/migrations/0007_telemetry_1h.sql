@@ -12,8 +12,16 @@ CREATE TABLE IF NOT EXISTS {database}.telemetry_1h
     sum       SimpleAggregateFunction(sum, Float64),
     min       SimpleAggregateFunction(min, Float64),
     max       SimpleAggregateFunction(max, Float64),
-    first     SimpleAggregateFunction(min, Tuple(ts DateTime64(3, 'UTC'), offset Int64, value Float64)),
-    last      SimpleAggregateFunction(max, Tuple(ts DateTime64(3, 'UTC'), offset Int64, value Float64)),
+    first_ts DateTime64(3, 'UTC') EPHEMERAL,
+    first_offset Int64 EPHEMERAL,
+    first_value Float64 EPHEMERAL,
+    first     SimpleAggregateFunction(min, Tuple(ts DateTime64(3, 'UTC'), offset Int64, value Float64))
+        DEFAULT (first_ts, first_offset, first_value),
+    last_ts DateTime64(3, 'UTC') EPHEMERAL,
+    last_offset Int64 EPHEMERAL,
+    last_value Float64 EPHEMERAL,
+    last      SimpleAggregateFunction(max, Tuple(ts DateTime64(3, 'UTC'), offset Int64, value Float64))
+        DEFAULT (last_ts, last_offset, last_value),
 
     INDEX by_ts ts TYPE minmax GRANULARITY 1
 )

@@ -9,7 +9,13 @@ CREATE TABLE IF NOT EXISTS {database}.telemetry_latest
     device    String,
     component LowCardinality(String),
     module    LowCardinality(String),
-    last      SimpleAggregateFunction(max, Tuple(ts DateTime64(3, 'UTC'), offset Int64, number Float64, kind Enum8('number' = 1, 'boolean' = 2, 'string' = 3, 'array' = 4, 'null' = 5), value String))
+    ts        DateTime64(3, 'UTC') EPHEMERAL,
+    offset    Int64 EPHEMERAL,
+    number    Float64 EPHEMERAL,
+    kind      Int8 EPHEMERAL,
+    value     String EPHEMERAL,
+    last      SimpleAggregateFunction(max, Tuple(ts DateTime64(3, 'UTC'), offset Int64, number Float64, kind Enum8('number' = 0, 'boolean' = 1, 'string' = 2, 'array' = 3, 'null' = 4), value String))
+        DEFAULT (ts, offset, number, kind, value)
 )
 ENGINE = AggregatingMergeTree
 ORDER BY (tenant, path, device, component, module)

@@ -1,0 +1,238 @@
+package projections
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fleetlog/fleetlog/internal/clickhouse"
+)
+
+// rollups bring what a block of telemetry adds up to into telemetry_1m and
+// telemetry_1h, and its latest values into telemetry_latest, each block once.
+//
+// Rows of telemetry can be looked for by their offsets; sums cannot. So each insert
+// of sums carries one row more, the mark: it has no tenant, and says in its `last` up
+// to which offset of the partition the table has the sums. The mark and the sums are
+// one part in ClickHouse, which is there or is not; that is why the years, which are
+// partitions of the table, are inserted one by one. Marks of one partition of the log
+// become one row when ClickHouse merges.
+//
+// The latest values may be inserted any number of times.
+type rollups struct {
+	conn  *clickhouse.Conn
+	retry retry
+	// tables written to
+	minute, hour, latest string
+}
+
+func newRollups(conn *clickhouse.Conn, r retry) *rollups {
+	return &rollups{conn: conn, retry: r, minute: "telemetry_1m", hour: "telemetry_1h", latest: "telemetry_latest"}
+}
+
+// write brings in the sums of the block that the token names; mark names the block's
+// partition of the log. When again is set somebody may have inserted them before.
+func (r *rollups) write(ctx context.Context, t *tally, mark string, last int64, token string, again bool) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for table, sums := range map[string]*sums{r.minute: t.minutes, r.hour: t.hours} {
+		group.Go(func() error {
+			for year, chosen := range sums.byYear() {
+				part := sumsOf(t, sums, chosen, year, mark, last)
+				p := rollupPart{r, table, mark, year, last}
+				if err := p.insert(ctx, part, fmt.Sprintf("%s/%s/%d", token, table, year), again); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	group.Go(func() error {
+		values := latestOf(t)
+		if values.rows == 0 {
+			return nil
+		}
+		return r.retry.untilDone(ctx, "insert latest values", func(ctx context.Context) error {
+			return send(ctx, r.conn, r.latest, values.columns, values.rows, "")
+		})
+	})
+	return group.Wait()
+}
+
+// rollupPart is the sums of one block in one year of one table.
+type rollupPart struct {
+	*rollups
+	table, mark string
+	year        int
+	last        int64
+}
+
+func (p rollupPart) insert(ctx context.Context, sums insertion, token string, again bool) error {
+	if again {
+		if there, err := p.there(ctx); err != nil || there {
+			return err
+		}
+	}
+	for n, doubt := 0, again; ; n++ {
+		name := token
+		if n > 0 {
+			name = fmt.Sprintf("%s/repair-%d", token, n)
+		}
+		if err := p.retry.untilDone(ctx, "insert sums", func(ctx context.Context) error {
+			err := send(ctx, p.conn, p.table, sums.columns, sums.rows, name)
+			doubt = doubt || err != nil
+			return err
+		}); err != nil || !doubt {
+			return err
+		}
+		// ClickHouse may know a token whose rows never came.
+		if there, err := p.there(ctx); err != nil || there {
+			return err
+		}
+		doubt = false
+		p.retry.logger.Warn("sums that were inserted are missing, inserting them", "table", p.table, "token", name)
+	}
+}
+
+// there tells whether the table has the block's sums. No insert of them may be under
+// way.
+func (p rollupPart) there(ctx context.Context) (there bool, err error) {
+	err = p.retry.untilDone(ctx, "look for inserted sums", func(ctx context.Context) error {
+		var up int64
+		row := p.conn.QueryRow(ctx, "SELECT max(last.offset) FROM "+p.table+" WHERE tenant = '' AND path = ? AND device = '' AND ts = toDateTime64(?, 0, 'UTC')",
+			p.mark, startOfYear(p.year).Unix())
+		if err := row.Scan(&up); err != nil {
+			return fmt.Errorf("read how far %s is: %w", p.table, err)
+		}
+		there = up >= p.last
+		return nil
+	})
+	return there, err
+}
+
+// Event times of telemetry may be anything from 1900 on; the tables put what is
+// before and after these years into the first and the last.
+const firstYear, lastYear = 2000, 2099
+
+func startOfYear(year int) time.Time { return time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC) }
+
+// byYear are the indexes of the sums by the partition of the table they go to.
+func (s *sums) byYear() map[int][]int {
+	years := map[int][]int{}
+	for i := range s.all {
+		year := min(max(time.Unix(s.all[i].start, 0).UTC().Year(), firstYear), lastYear)
+		years[year] = append(years[year], i)
+	}
+	return years
+}
+
+// sumColumns are the columns of telemetry_1m and telemetry_1h. ClickHouse puts the
+// tuples `first` and `last` together from those whose names begin so.
+type sumColumns struct {
+	tenant, path, component, module vector[string]
+	device                          vector[string]
+	ts, firstTS, lastTS             vector[int64]
+	firstOffset, lastOffset         vector[int64]
+	count, nonzero                  vector[uint64]
+	sum, min, max                   vector[float64]
+	firstValue, lastValue           vector[float64]
+}
+
+const (
+	wordKind    = "LowCardinality(String)"
+	secondsKind = "DateTime64(0, 'UTC')"
+	millisKind  = "DateTime64(3, 'UTC')"
+)
+
+func newSumColumns() *sumColumns {
+	return &sumColumns{
+		tenant:      vector[string]{name: "tenant", kind: wordKind},
+		path:        vector[string]{name: "path", kind: wordKind},
+		device:      vector[string]{name: "device", kind: "String"},
+		component:   vector[string]{name: "component", kind: wordKind},
+		module:      vector[string]{name: "module", kind: wordKind},
+		ts:          vector[int64]{name: "ts", kind: secondsKind},
+		count:       vector[uint64]{name: "count", kind: "UInt64"},
+		nonzero:     vector[uint64]{name: "nonzero", kind: "UInt64"},
+		sum:         vector[float64]{name: "sum", kind: "Float64"},
+		min:         vector[float64]{name: "min", kind: "Float64"},
+		max:         vector[float64]{name: "max", kind: "Float64"},
+		firstTS:     vector[int64]{name: "first_ts", kind: millisKind},
+		firstOffset: vector[int64]{name: "first_offset", kind: "Int64"},
+		firstValue:  vector[float64]{name: "first_value", kind: "Float64"},
+		lastTS:      vector[int64]{name: "last_ts", kind: millisKind},
+		lastOffset:  vector[int64]{name: "last_offset", kind: "Int64"},
+		lastValue:   vector[float64]{name: "last_value", kind: "Float64"},
+	}
+}
+
+func (c *sumColumns) columns() []column {
+	return []column{
+		&c.tenant, &c.path, &c.device, &c.component, &c.module, &c.ts, &c.count, &c.nonzero, &c.sum, &c.min, &c.max,
+		&c.firstTS, &c.firstOffset, &c.firstValue, &c.lastTS, &c.lastOffset, &c.lastValue,
+	}
+}
+
+func (c *sumColumns) add(o origin, path string, s *sum) {
+	c.tenant.add(o.tenant)
+	c.path.add(path)
+	c.device.add(o.device)
+	c.component.add(o.component)
+	c.module.add(o.module)
+	c.ts.add(s.start * 1000) // clickhouse-go takes milliseconds for any DateTime64
+	c.count.add(s.count)
+	c.nonzero.add(s.nonzero)
+	c.sum.add(s.sum)
+	c.min.add(s.min)
+	c.max.add(s.max)
+	c.firstTS.add(s.first.at.ts)
+	c.firstOffset.add(s.first.at.offset)
+	c.firstValue.add(s.first.value)
+	c.lastTS.add(s.last.at.ts)
+	c.lastOffset.add(s.last.at.offset)
+	c.lastValue.add(s.last.value)
+}
+
+// insertion is rows on their way to one of the tables.
+type insertion struct {
+	columns []column
+	rows    int
+}
+
+// sumsOf are the chosen sums, and the mark.
+func sumsOf(t *tally, of *sums, chosen []int, year int, mark string, last int64) insertion {
+	c := newSumColumns()
+	for _, i := range chosen {
+		s := &of.all[i]
+		c.add(t.origins[s.origin], t.paths[s.path], s)
+	}
+	start := startOfYear(year)
+	at := sample{at: moment{start.UnixMilli(), last}}
+	c.add(origin{}, mark, &sum{key: key{start: start.Unix()}, first: at, last: at})
+	return insertion{c.columns(), len(chosen) + 1}
+}
+
+// latestOf are the latest values.
+func latestOf(t *tally) insertion {
+	tenant, path := vector[string]{name: "tenant", kind: wordKind}, vector[string]{name: "path", kind: wordKind}
+	device := vector[string]{name: "device", kind: "String"}
+	component, module := vector[string]{name: "component", kind: wordKind}, vector[string]{name: "module", kind: wordKind}
+	ts, offset := vector[int64]{name: "ts", kind: millisKind}, vector[int64]{name: "offset", kind: "Int64"}
+	number, kind := vector[float64]{name: "number", kind: "Float64"}, vector[int8]{name: "kind", kind: "Int8"}
+	value := vector[[]byte]{name: "value", kind: "String"}
+	for k, s := range t.latest {
+		o := t.origins[k.origin]
+		tenant.add(o.tenant)
+		path.add(t.paths[k.path])
+		device.add(o.device)
+		component.add(o.component)
+		module.add(o.module)
+		ts.add(s.at.ts)
+		offset.add(s.at.offset)
+		number.add(s.value)
+		kind.add(int8(s.kind))
+		value.add(s.text)
+	}
+	return insertion{[]column{&tenant, &path, &device, &component, &module, &ts, &offset, &number, &kind, &value}, len(t.latest)}
+}
