@@ -22,7 +22,6 @@ type block struct {
 	filler    filler // of the rows' columns
 	refused   []refused
 	memory    memory
-	tally     *tally // of the rows, while they are written
 }
 
 type refused struct {
@@ -47,7 +46,7 @@ const maxShared = 1000
 func newBlock(partition int32, t *table) *block {
 	filler := t.rows()
 	return &block{
-		partition: partition, filler: filler, rows: t.newRows(filler), tally: newTally(),
+		partition: partition, filler: filler, rows: t.newRows(filler),
 		memory: memory{texts: map[string]string{}, bags: map[string]map[string]string{}},
 	}
 }
@@ -63,7 +62,7 @@ func (b *block) reset() {
 	if len(b.memory.bags) >= maxShared {
 		clear(b.memory.bags)
 	}
-	*b = block{partition: b.partition, filler: b.filler, rows: b.rows, refused: b.refused[:0], memory: b.memory, tally: b.tally}
+	*b = block{partition: b.partition, filler: b.filler, rows: b.rows, refused: b.refused[:0], memory: b.memory}
 }
 
 // announce makes the empty block the one that was announced. It keeps its range
@@ -93,6 +92,7 @@ func (b *block) add(r *kgo.Record, now time.Time) {
 		b.rows.offset.add(r.Offset)
 		b.bytes += bytes + fixedRowBytes
 	case unwanted:
+		b.bytes += bytes
 	default:
 		b.refused = append(b.refused, refused{r, *bad})
 		b.bytes += len(r.Key) + len(r.Value) + fixedRowBytes

@@ -123,24 +123,33 @@ func (s *site) tokenOnly(_ *faulty, _ http.ResponseWriter, r *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
+func (s *site) faults() map[string]func(*faulty, http.ResponseWriter, *http.Request) {
+	return map[string]func(*faulty, http.ResponseWriter, *http.Request){
+		"lost answer": lostAnswer, "broken before": brokenBefore, "unavailable": unavailable, "done but failed": doneButFailed, "token only": s.tokenOnly,
+	}
+}
+
+// everyThirdBy has every third insert fail in one way, and counts them all.
+func (f *faulty) everyThirdBy(fault func(*faulty, http.ResponseWriter, *http.Request)) *atomic.Int64 {
+	n := new(atomic.Int64)
+	f.set(func(f *faulty, w http.ResponseWriter, r *http.Request) {
+		if n.Add(1)%3 == 1 {
+			fault(f, w, r)
+			return
+		}
+		f.forward.ServeHTTP(w, r)
+	})
+	return n
+}
+
 // TestEveryFaultOfAnInsertGivesEachRowOnce lets every third insert fail in one way.
 func TestEveryFaultOfAnInsertGivesEachRowOnce(t *testing.T) {
 	eachSite(t, func(s *site) {
-		faults := map[string]func(*faulty, http.ResponseWriter, *http.Request){
-			"lost answer": lostAnswer, "broken before": brokenBefore, "unavailable": unavailable, "done but failed": doneButFailed, "token only": s.tokenOnly,
-		}
 		f := s.faulty()
 		metrics := prometheus.NewRegistry()
 		_, stop := s.start(s.connect(f.URL), projections.Options{BlockRows: 500, Registerer: metrics})
-		for name, fault := range faults {
-			var n atomic.Int64
-			f.set(func(f *faulty, w http.ResponseWriter, r *http.Request) {
-				if n.Add(1)%3 == 1 {
-					fault(f, w, r)
-					return
-				}
-				f.forward.ServeHTTP(w, r)
-			})
+		for name, fault := range s.faults() {
+			n := f.everyThirdBy(fault)
 			s.appendGood(3000)
 			s.wantRows(s.appended)
 			require.Greater(t, n.Load(), int64(3), name)

@@ -5,13 +5,56 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
+	"github.com/fleetlog/fleetlog/internal/eventlog"
 )
 
-// rollups bring what a block of telemetry adds up to into telemetry_1m and
-// telemetry_1h, and its latest values into telemetry_latest, each block once.
+// NewTelemetrySums prepares the projection of the telemetry topic into telemetry_1m and
+// telemetry_1h, what the numbers of the messages add up to, and telemetry_latest.
+//
+// Sums of devices that send every few seconds are small only when they are of many
+// seconds. So this projection has its own place on the log, ten seconds behind,
+// instead of being made of the blocks of the table telemetry: in those, most devices
+// have one message, and would cost a row for every number.
+func NewTelemetrySums(log *eventlog.Log, conn *clickhouse.Conn, options Options) (*Projection, error) {
+	options.Linger = sumsPatience * options.withDefaults().Linger
+	if options.BlockRows == 0 {
+		options.BlockRows = sumsRecords
+	}
+	return newProjection(&telemetrySumsTable, log, conn, options)
+}
+
+const (
+	// sumsPatience is how many times as long as rows sums wait for more records.
+	sumsPatience = 40
+	sumsRecords  = 1_000_000
+)
+
+var telemetrySumsTable = table{
+	name: "telemetry_sums", projection: "project-telemetry-sums", topic: eventlog.Telemetry, loggedAt: "enqueued_at", rollups: true,
+	rows: func() filler { return &telemetrySums{newTally()} },
+}
+
+// telemetrySums adds records up. It makes no rows of them.
+type telemetrySums struct{ *tally }
+
+func (telemetrySums) columns() []column { return nil }
+
+func (t *telemetrySums) fill(r *kgo.Record, _ *memory) (bytes int, bad *refusal) {
+	// What is no row of telemetry is put aside by that table's projection.
+	row, bad := toRow(r)
+	if bad != nil {
+		return 0, unwanted
+	}
+	before := t.bytes()
+	t.add(row, r.Offset)
+	return t.bytes() - before, unwanted
+}
+
+// rollups bring blocks of sums into the tables, each block once.
 //
 // Rows of telemetry can be looked for by their offsets; sums cannot. So each insert
 // of sums carries one row more, the mark: it has no tenant, and says in its `last` up
@@ -32,16 +75,17 @@ func newRollups(conn *clickhouse.Conn, r retry) *rollups {
 	return &rollups{conn: conn, retry: r, minute: "telemetry_1m", hour: "telemetry_1h", latest: "telemetry_latest"}
 }
 
-// write brings in the sums of the block that the token names; mark names the block's
-// partition of the log. When again is set somebody may have inserted them before.
-func (r *rollups) write(ctx context.Context, t *tally, mark string, last int64, token string, again bool) error {
+// write brings in what the block's tally has. The token names the block, mark its
+// partition of the log.
+func (r *rollups) write(ctx context.Context, b *block, mark, token string) error {
+	t := b.filler.(*telemetrySums).tally
+	defer t.clear()
 	group, ctx := errgroup.WithContext(ctx)
 	for table, sums := range map[string]*sums{r.minute: t.minutes, r.hour: t.hours} {
 		group.Go(func() error {
 			for year, chosen := range sums.byYear() {
-				part := sumsOf(t, sums, chosen, year, mark, last)
-				p := rollupPart{r, table, mark, year, last}
-				if err := p.insert(ctx, part, fmt.Sprintf("%s/%s/%d", token, table, year), again); err != nil {
+				p := rollupPart{r, table, mark, year, b.last}
+				if err := p.insert(ctx, p.sums(t, sums, chosen), fmt.Sprintf("%s/%s/%d", token, table, year), b.announced); err != nil {
 					return err
 				}
 			}
@@ -186,12 +230,12 @@ func (c *sumColumns) add(o origin, path string, s *sum) {
 	c.sum.add(s.sum)
 	c.min.add(s.min)
 	c.max.add(s.max)
-	c.firstTS.add(s.first.at.ts)
-	c.firstOffset.add(s.first.at.offset)
-	c.firstValue.add(s.first.value)
-	c.lastTS.add(s.last.at.ts)
-	c.lastOffset.add(s.last.at.offset)
-	c.lastValue.add(s.last.value)
+	c.firstTS.add(s.first.ts)
+	c.firstOffset.add(s.first.offset)
+	c.firstValue.add(s.first.number)
+	c.lastTS.add(s.last.ts)
+	c.lastOffset.add(s.last.offset)
+	c.lastValue.add(s.last.number)
 }
 
 // insertion is rows on their way to one of the tables.
@@ -200,16 +244,17 @@ type insertion struct {
 	rows    int
 }
 
-// sumsOf are the chosen sums, and the mark.
-func sumsOf(t *tally, of *sums, chosen []int, year int, mark string, last int64) insertion {
+// sums are the chosen sums, and the mark.
+func (p rollupPart) sums(t *tally, of *sums, chosen []int) insertion {
 	c := newSumColumns()
 	for _, i := range chosen {
 		s := &of.all[i]
-		c.add(t.origins[s.origin], t.paths[s.path], s)
+		from := &t.series[s.series]
+		c.add(t.origins[from.origin], t.paths[from.path], s)
 	}
-	start := startOfYear(year)
-	at := sample{at: moment{start.UnixMilli(), last}}
-	c.add(origin{}, mark, &sum{key: key{start: start.Unix()}, first: at, last: at})
+	start := startOfYear(p.year)
+	at := value{ts: start.UnixMilli(), offset: p.last}
+	c.add(origin{}, p.mark, &sum{key: key{start: start.Unix()}, first: at, last: at})
 	return insertion{c.columns(), len(chosen) + 1}
 }
 
@@ -220,19 +265,20 @@ func latestOf(t *tally) insertion {
 	component, module := vector[string]{name: "component", kind: wordKind}, vector[string]{name: "module", kind: wordKind}
 	ts, offset := vector[int64]{name: "ts", kind: millisKind}, vector[int64]{name: "offset", kind: "Int64"}
 	number, kind := vector[float64]{name: "number", kind: "Float64"}, vector[int8]{name: "kind", kind: "Int8"}
-	value := vector[[]byte]{name: "value", kind: "String"}
-	for k, s := range t.latest {
-		o := t.origins[k.origin]
+	text := vector[[]byte]{name: "value", kind: "String"}
+	for i := range t.series {
+		s := &t.series[i]
+		o := t.origins[s.origin]
 		tenant.add(o.tenant)
-		path.add(t.paths[k.path])
+		path.add(t.paths[s.path])
 		device.add(o.device)
 		component.add(o.component)
 		module.add(o.module)
-		ts.add(s.at.ts)
-		offset.add(s.at.offset)
-		number.add(s.value)
+		ts.add(s.latest.ts)
+		offset.add(s.latest.offset)
+		number.add(s.latest.number)
 		kind.add(int8(s.kind))
-		value.add(s.text)
+		text.add(t.text(s))
 	}
-	return insertion{[]column{&tenant, &path, &device, &component, &module, &ts, &offset, &number, &kind, &value}, len(t.latest)}
+	return insertion{[]column{&tenant, &path, &device, &component, &module, &ts, &offset, &number, &kind, &text}, len(t.series)}
 }

@@ -3,6 +3,7 @@ package projections_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"testing"
 	"time"
 
@@ -41,11 +42,11 @@ func (s *site) wantSums() {
 	}
 	require.Positive(s.t, counted("telemetry_1m"))
 	require.Eventually(s.t, func() bool {
-		return 0 == s.differences(`
+		return s.differences(`
 		SELECT tenant, device, component, module, argMax(v, (ts, offset)), argMax(ts, (ts, offset))
 		FROM (SELECT *, ifNull(body.n.:Int64::Nullable(Float64), body.n.:Float64) AS v FROM telemetry) WHERE isNotNull(v) GROUP BY ALL`, `
 		SELECT tenant, device, component, module, max(last).number, max(last).ts
-		FROM telemetry_latest WHERE path = 'n' GROUP BY ALL`)
+		FROM telemetry_latest WHERE path = 'n' GROUP BY ALL`) == 0
 	}, patience, 10*time.Millisecond, "latest")
 }
 
@@ -62,7 +63,8 @@ func (s *site) differences(a, b string) (n uint64) {
 func TestSumsOfAnyOrder(t *testing.T) {
 	eachSite(t, func(s *site) {
 		random := rand.New(rand.NewPCG(1, 2))
-		_, stop := s.start(s.conn, projections.Options{BlockRows: 700})
+		s.start(s.conn, projections.Options{})
+		_, stop := s.startOf(projections.NewTelemetrySums, s.conn, projections.Options{BlockRows: 700, Linger: time.Millisecond})
 		for range 6000 {
 			n := s.appended
 			at := s.began.Add(-time.Duration(random.IntN(3*3600)) * time.Second)
@@ -90,8 +92,53 @@ func TestSumsOfAnyOrder(t *testing.T) {
 		}
 		s.flush()
 		s.wantRows(s.appended)
+		s.wantSums()
 		stop()
 		require.NoError(t, s.conn.Exec(t.Context(), "OPTIMIZE TABLE telemetry_1m FINAL"))
 		s.wantSums()
 	})
+}
+
+// TestEveryFaultOfAnInsertAddsUpOnce lets every third insert of sums fail in one way.
+func TestEveryFaultOfAnInsertAddsUpOnce(t *testing.T) {
+	eachSite(t, func(s *site) {
+		f := s.faulty()
+		s.start(s.conn, projections.Options{})
+		s.startOf(projections.NewTelemetrySums, s.connect(f.URL), projections.Options{BlockRows: 300, Linger: time.Millisecond})
+		for name, fault := range s.faults() {
+			n := f.everyThirdBy(fault)
+			s.appendGood(3000)
+			s.wantRows(s.appended)
+			s.wantSums()
+			require.Greater(t, n.Load(), int64(3), name)
+		}
+	})
+}
+
+// TestEveryCrashPointAddsUpOnce stops the projection of sums, as hard as a process can
+// be stopped from inside, while an insert is in each of its states.
+func TestEveryCrashPointAddsUpOnce(t *testing.T) {
+	for name, fault := range map[string]func(*faulty, http.ResponseWriter, *http.Request){
+		"announced, not inserted": hang, "inserted, not confirmed": hangAfter, "inserted, answer lost": lostAnswer, "ClickHouse is away": unavailable,
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachSite(t, func(s *site) {
+				s.start(s.conn, projections.Options{})
+				f := s.faulty()
+				n := f.everyThirdBy(fault)
+				for range 3 {
+					s.appendGood(1000)
+					before := n.Load()
+					sums, stop := s.startOf(projections.NewTelemetrySums, s.connect(f.URL), projections.Options{BlockRows: 100, Linger: time.Millisecond})
+					sums.SetGrace(0)
+					require.Eventually(t, func() bool { return n.Load() > before+3 }, patience, time.Millisecond)
+					stop()
+				}
+				_, stop := s.startOf(projections.NewTelemetrySums, s.conn, projections.Options{Linger: time.Millisecond})
+				s.wantRows(s.appended)
+				s.wantSums()
+				stop()
+			})
+		})
+	}
 }

@@ -1,62 +1,80 @@
 package projections
 
-import (
-	"math"
-	"unsafe"
-)
+import "unsafe"
 
-// origin is who sent a message.
-type origin struct{ tenant, device, component, module string }
-
-// moment orders the values of one device as the log has them: by event time, then
-// by offset.
-type moment struct{ ts, offset int64 } // Unix milliseconds
-
-func (m moment) before(o moment) bool { return m.ts < o.ts || m.ts == o.ts && m.offset < o.offset }
-
-// sample is one value a device has sent.
-type sample struct {
-	at    moment
-	value float64
-	text  []byte // in JSON; aliases the message
-	kind  leafKind
+// value is one value that a device has sent.
+type value struct {
+	ts     int64 // Unix milliseconds
+	offset int64
+	number float64
 }
 
-// sum is what the numbers at one path from one origin in one interval add up to.
+// before orders the values of one device by event time, then by offset.
+func (v *value) before(o *value) bool { return v.ts < o.ts || v.ts == o.ts && v.offset < o.offset }
+
+// sum is what the numbers of one series in one interval add up to.
 type sum struct {
 	key
+	older          int32 // the sum of the series that was made before it
 	count, nonzero uint64
 	sum, min, max  float64
-	first, last    sample
+	first, last    value
 }
 
-// key says which numbers are added up. The origin and the path are numbers in the
-// tally, start is in Unix seconds.
 type key struct {
-	origin, path uint32
-	start        int64
+	start  int64 // of the interval, Unix seconds
+	series int32
 }
 
-// sums are kept in the order in which their first numbers came.
+func (s *sum) add(v *value) {
+	if s.count == 0 {
+		s.min, s.max, s.first, s.last = v.number, v.number, *v, *v
+	}
+	s.count++
+	if v.number != 0 {
+		s.nonzero++
+	}
+	s.sum += v.number
+	s.min, s.max = min(s.min, v.number), max(s.max, v.number)
+	if v.before(&s.first) {
+		s.first = *v
+	}
+	if s.last.before(v) {
+		s.last = *v
+	}
+}
+
+// sums are the sums of all series by intervals of one length. There may be several
+// for one interval; ClickHouse adds them up.
 type sums struct {
 	interval int64 // seconds
-	index    map[key]int
 	all      []sum
 }
 
-func newSums(interval int64) *sums { return &sums{interval: interval, index: map[key]int{}} }
+func newSums(interval int64) *sums { return &sums{interval: interval} }
 
-// at is the sum for the key's interval, made when it is not there.
-func (s *sums) at(origin, path uint32, start int64) *sum {
-	k := key{origin, path, floor(start, s.interval)}
-	i, ok := s.index[k]
-	if !ok {
-		i = len(s.all)
-		s.index[k] = i
-		s.all = append(s.all, sum{key: k, min: math.Inf(1), max: math.Inf(-1)})
+// lookBack is how many of a series' sums are looked at for the one that a late value
+// belongs to.
+const lookBack = 16
+
+// at is the series' sum for the interval of the second. newest is the series' newest
+// sum: most often it is that.
+func (s *sums) at(series int32, newest *int32, second int64) *sum {
+	start := floor(second, s.interval)
+	for i, n := *newest, 0; i != none && n < lookBack; n++ {
+		known := &s.all[i]
+		if known.start == start {
+			return known
+		}
+		i = known.older
 	}
-	return &s.all[i]
+	s.all = append(s.all, sum{key: key{start, series}, older: *newest})
+	*newest = int32(len(s.all) - 1)
+	return &s.all[*newest]
 }
+
+// none is no index.
+const none = -1
 
 // floor is the greatest multiple of interval that is not greater than at.
 func floor(at, interval int64) int64 {
@@ -67,138 +85,147 @@ func floor(at, interval int64) int64 {
 	return at - rest
 }
 
-func (s *sum) add(v sample) {
-	one := sum{count: 1, sum: v.value, min: v.value, max: v.value, first: v, last: v}
-	if v.value != 0 {
-		one.nonzero = 1
-	}
-	s.merge(&one)
+// origin is who sent a message.
+type origin struct{ tenant, device, component, module string }
+
+// series is the values at one path from one origin.
+type series struct {
+	origin, path int32
+	// next is the series that followed it in the origin's last message.
+	next         int32
+	offset       int64 // of the last message that had it
+	minute, hour int32 // its newest sums
+	latest       value
+	kind         leafKind // of the latest
+	from, to     int32    // where its text is in the tally's texts
 }
 
-// merge adds the numbers of another sum.
-func (s *sum) merge(o *sum) {
-	if s.count == 0 || o.first.at.before(s.first.at) {
-		s.first = o.first
-	}
-	if s.count == 0 || s.last.at.before(o.last.at) {
-		s.last = o.last
-	}
-	s.count += o.count
-	s.nonzero += o.nonzero
-	s.sum += o.sum
-	s.min, s.max = min(s.min, o.min), max(s.max, o.max)
-}
-
-func (s *sums) clear() {
-	clear(s.index)
-	clear(s.all) // let go of the messages
-	s.all = s.all[:0]
-}
-
-// tally is what some messages add up to, and the latest value at each path. It keeps
-// its memory for the next ones.
+// tally is what some messages of one partition add up to, and the latest value of each
+// series. It keeps its memory for the next ones.
 type tally struct {
 	origins     []origin
-	originIndex map[origin]uint32
+	firsts      []int32 // by origin: the first series of its last message
+	originIndex map[origin]int32
 	paths       []string
-	pathIndex   map[string]uint32
-	seen        []int // by path: the last row that had it, counted from 1
+	pathIndex   map[string]int32
+	series      []series
+	seriesIndex map[[2]int32]int32 // by origin and path
+	texts       []byte             // of the latest values, with gaps
 	leaves      leaves
 
 	minutes, hours *sums
-	latest         map[key]sample // start is 0
 }
 
 func newTally() *tally {
 	return &tally{
-		originIndex: map[origin]uint32{}, pathIndex: map[string]uint32{},
-		minutes: newSums(60), hours: newSums(3600), latest: map[key]sample{},
+		originIndex: map[origin]int32{}, pathIndex: map[string]int32{}, seriesIndex: map[[2]int32]int32{},
+		minutes: newSums(60), hours: newSums(3600),
 	}
 }
-
-// maxNames bounds the paths that a tally remembers for the next messages.
-const maxNames = 10_000
 
 func (t *tally) clear() {
-	if len(t.paths) > maxNames {
-		clear(t.pathIndex)
-		clear(t.paths)
-		t.paths, t.seen = t.paths[:0], t.seen[:0]
-	}
 	clear(t.originIndex)
 	clear(t.origins)
-	t.origins = t.origins[:0]
-	clear(t.seen)
-	t.minutes.clear()
-	t.hours.clear()
-	clear(t.latest)
+	clear(t.pathIndex)
+	clear(t.paths)
+	clear(t.seriesIndex)
+	t.origins, t.firsts, t.paths, t.series, t.texts = t.origins[:0], t.firsts[:0], t.paths[:0], t.series[:0], t.texts[:0]
+	t.minutes.all, t.hours.all = t.minutes.all[:0], t.hours.all[:0]
 }
 
-// add takes in all rows but those put aside.
-func (t *tally) add(rows *rows, m *telemetryRows, aside map[int64]bool) {
-	for i, offset := range rows.offset.of {
-		if !aside[offset] {
-			at := moment{m.timestamp.of[i], offset}
-			t.addMessage(i+1, t.origin(m, i), at, m.body.of[i])
+// bytes is about how much memory the tally uses.
+func (t *tally) bytes() int {
+	const forOrigin, forPath, forSeries, forSum = 200, 200, 150, 150
+	return len(t.origins)*forOrigin + len(t.paths)*forPath + len(t.series)*forSeries + (len(t.minutes.all)+len(t.hours.all))*forSum + cap(t.texts)
+}
+
+// add takes in the message at the offset. Offsets must ascend.
+func (t *tally) add(from row, offset int64) {
+	origin := t.origin(from)
+	second := floor(from.timestamp, 1000) / 1000
+	likely, before := t.firsts[origin], int32(none)
+	t.leaves.each(from.body, func(l leaf) {
+		i := t.find(likely, origin, l.path)
+		if before == none {
+			t.firsts[origin] = i
+		} else {
+			t.series[before].next = i
 		}
-	}
-	for i := range t.minutes.all {
-		minute := &t.minutes.all[i]
-		t.hours.at(minute.origin, minute.path, minute.start).merge(minute)
-	}
-	for i := range t.hours.all {
-		hour := &t.hours.all[i]
-		t.note(hour.origin, hour.path, hour.last)
-	}
-}
-
-func (t *tally) addMessage(row int, origin uint32, at moment, body []byte) {
-	second := floor(at.ts, 1000) / 1000
-	t.leaves.each(body, func(l leaf) {
-		path := t.path(l.path)
-		if t.seen[path] == row {
+		s := &t.series[i]
+		likely, before = s.next, i
+		if s.offset == offset {
 			return // of a name that comes twice the first counts
 		}
-		t.seen[path] = row
-		value, ok := l.number()
-		s := sample{at: at, value: value, text: l.text, kind: l.kind}
-		if ok {
-			t.minutes.at(origin, path, second).add(s)
-			return
+		fresh := s.offset == none
+		s.offset = offset
+		number, ok := l.number()
+		v := value{ts: from.timestamp, offset: offset, number: number}
+		if fresh || s.latest.before(&v) {
+			s.latest, s.kind = v, l.kind
+			t.keepText(s, l.text)
 		}
-		t.note(origin, path, s)
+		if ok {
+			t.minutes.at(i, &s.minute, second).add(&v)
+			t.hours.at(i, &s.hour, second).add(&v)
+		}
 	})
 }
 
-// note keeps the sample if it is the latest.
-func (t *tally) note(origin, path uint32, s sample) {
-	k := key{origin: origin, path: path}
-	if old, ok := t.latest[k]; !ok || old.at.before(s.at) {
-		t.latest[k] = s
+// keepText puts the text of the series' latest value in the place of the one before
+// it if it fits there.
+func (t *tally) keepText(s *series, text []byte) {
+	if room := s.to - s.from; int(room) < len(text) {
+		s.from = int32(len(t.texts))
+		t.texts = append(t.texts, text...)
+	} else {
+		copy(t.texts[s.from:], text)
 	}
+	s.to = s.from + int32(len(text))
 }
 
-func (t *tally) origin(m *telemetryRows, i int) uint32 {
-	o := origin{tenant: m.tenant.of[i], device: alias(m.device.of[i]), component: m.component.of[i], module: m.module.of[i]}
+// text is the series' latest value in JSON.
+func (t *tally) text(s *series) []byte { return t.texts[s.from:s.to] }
+
+// find is the series of the origin at the path, made when it is not there; likely
+// is what was there last time.
+func (t *tally) find(likely, origin int32, path []byte) int32 {
+	if likely != none && t.paths[t.series[likely].path] == string(path) {
+		return likely
+	}
+	k := [2]int32{origin, t.path(path)}
+	i, ok := t.seriesIndex[k]
+	if !ok {
+		i = int32(len(t.series))
+		t.seriesIndex[k] = i
+		t.series = append(t.series, series{origin: k[0], path: k[1], next: none, offset: none, minute: none, hour: none})
+	}
+	return i
+}
+
+func (t *tally) origin(from row) int32 {
+	o := origin{tenant: alias(from.tenant), device: alias(from.device), component: alias(from.component), module: alias(from.module)}
 	n, ok := t.originIndex[o]
 	if !ok {
-		n = uint32(len(t.origins))
+		o = origin{tenant: string(from.tenant), device: string(from.device), component: string(from.component), module: string(from.module)}
+		n = int32(len(t.origins))
 		t.originIndex[o] = n
-		t.origins = append(t.origins, o)
+		t.origins, t.firsts = append(t.origins, o), append(t.firsts, none)
 	}
 	return n
 }
 
 // alias is the bytes as a string, good as long as they are.
-func alias(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+func alias(b []byte) string {
+	return unsafe.String(unsafe.SliceData(b), len(b)) //nolint:gosec // only for a look-up
+}
 
-func (t *tally) path(p []byte) uint32 {
+func (t *tally) path(p []byte) int32 {
 	n, ok := t.pathIndex[string(p)]
 	if !ok {
-		n = uint32(len(t.paths))
+		n = int32(len(t.paths))
 		name := string(p)
 		t.pathIndex[name] = n
-		t.paths, t.seen = append(t.paths, name), append(t.seen, 0)
+		t.paths = append(t.paths, name)
 	}
 	return n
 }

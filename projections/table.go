@@ -22,8 +22,8 @@ type table struct {
 	// replaces: a row takes the place of the one its key had before, so an insert
 	// may be repeated without harm, and a row that came may be gone again.
 	replaces bool
-	// rollups: what the rows add up to, and the latest values, go into tables of their
-	// own. The rows are telemetryRows.
+	// rollups: the records become no rows but are added up (see rollup.go). The filler
+	// is a telemetrySums.
 	rollups bool
 	// rows makes the columns of one block.
 	rows func() filler
@@ -35,7 +35,8 @@ type filler interface {
 	// which every table has.
 	columns() []column
 	// fill adds the record to every column and says how many bytes that are, or it
-	// adds nothing and says why the record is no row.
+	// adds nothing and says why the record is no row. What fills something else than
+	// rows says how many bytes, too, and that the record is unwanted.
 	fill(r *kgo.Record, m *memory) (bytes int, bad *refusal)
 }
 

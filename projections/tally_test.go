@@ -1,9 +1,10 @@
 package projections
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
-	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -73,38 +74,25 @@ func collect(t *testing.T, object, prefix string, found *[][2]string) {
 	}
 }
 
-// TestAnySplitHasTheSameSums: whatever the order and the blocks, what is merged is
-// what one would get from the messages sorted.
-func TestAnySplitHasTheSameSums(t *testing.T) {
+// TestSumsAreOfSortedValues: the order in which values come does not matter.
+func TestSumsAreOfSortedValues(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var whole sum
-		parts := make([]sum, rapid.IntRange(1, 4).Draw(t, "parts"))
-		values := rapid.SliceOfN(rapid.IntRange(-3, 3), 1, 30).Draw(t, "values")
-		for offset, v := range values {
-			s := sample{at: moment{int64(rapid.IntRange(0, 5).Draw(t, "ts")), int64(offset)}, value: float64(v)}
-			whole.addFirst(s)
-			parts[rapid.IntRange(0, len(parts)-1).Draw(t, "part")].addFirst(s)
+		var values []value
+		for row := range rapid.IntRange(1, 30).Draw(t, "values") {
+			values = append(values, value{ts: rapid.Int64Range(0, 5).Draw(t, "ts"), offset: int64(row), number: float64(rapid.IntRange(-3, 3).Draw(t, "number"))})
 		}
-		var merged sum
-		for i := range parts {
-			if parts[i].count > 0 {
-				if merged.count == 0 {
-					merged = parts[i]
-					continue
-				}
-				merged.merge(&parts[i])
-			}
+		var shuffled, sorted sum
+		for _, v := range rapid.Permutation(values).Draw(t, "order") {
+			shuffled.add(&v)
 		}
-		require.Equal(t, whole, merged)
+		slices.SortFunc(values, func(a, b value) int { return cmp.Or(cmp.Compare(a.ts, b.ts), cmp.Compare(a.offset, b.offset)) })
+		for _, v := range values {
+			sorted.add(&v)
+		}
+		require.Equal(t, sorted, shuffled)
+		require.Equal(t, values[0], sorted.first)
+		require.Equal(t, values[len(values)-1], sorted.last)
 	})
-}
-
-// addFirst adds to a sum that may be empty.
-func (s *sum) addFirst(v sample) {
-	if s.count == 0 {
-		s.min, s.max = math.Inf(1), math.Inf(-1)
-	}
-	s.add(v)
 }
 
 func TestFloor(t *testing.T) {
@@ -113,23 +101,22 @@ func TestFloor(t *testing.T) {
 	}
 }
 
-// BenchmarkTally is what a message of five numbers costs the projection.
+// BenchmarkTally is what a message of five values costs the projection of sums, when
+// most are of another minute than the device's message before.
 func BenchmarkTally(b *testing.B) {
-	rows, columns := new(rows), newTelemetryRows()
-	rows.offset = &vector[int64]{}
 	const n = 50_000
-	for i := range n {
-		columns.tenant.add("default")
-		columns.device.add(fmt.Appendf(nil, "meter-%05d", i%5000))
-		columns.component.add("")
-		columns.module.add("")
-		columns.timestamp.add(int64(i) * 10)
-		columns.body.add(fmt.Appendf(nil, `{"temperature":%d.5,"humidity":%d,"ok":true,"location":{"lat":51.5,"lon":0.12},"state":"running"}`, i%40, i%100))
-		rows.offset.add(int64(i))
+	messages := make([]row, n)
+	for i := range messages {
+		messages[i] = row{
+			tenant: []byte("default"), device: fmt.Appendf(nil, "meter-%05d", i%5000), timestamp: int64(i) * 10,
+			body: fmt.Appendf(nil, `{"temperature":%d.5,"humidity":%d,"ok":true,"location":{"lat":51.5,"lon":0.12},"state":"running"}`, i%40, i%100),
+		}
 	}
 	t := newTally()
 	for b.Loop() {
-		t.add(rows, columns, nil)
+		for i, m := range messages {
+			t.add(m, int64(i))
+		}
 		t.clear()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/message")

@@ -8,14 +8,13 @@ import (
 )
 
 // NewTelemetry prepares the projection of the telemetry topic into the table
-// telemetry: one row a message, and what the messages add up to into telemetry_1m and
-// telemetry_1h, and their latest values into telemetry_latest.
+// telemetry: one row a message.
 func NewTelemetry(log *eventlog.Log, conn *clickhouse.Conn, options Options) (*Projection, error) {
 	return newProjection(&telemetry, log, conn, options)
 }
 
 var telemetry = table{
-	name: "telemetry", projection: "project-telemetry", topic: eventlog.Telemetry, loggedAt: "enqueued_at", rollups: true,
+	name: "telemetry", projection: "project-telemetry", topic: eventlog.Telemetry, loggedAt: "enqueued_at",
 	rows: func() filler { return newTelemetryRows() },
 }
 

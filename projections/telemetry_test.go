@@ -137,15 +137,13 @@ func (s *site) count() (rows, messages uint64) {
 	return rows, messages
 }
 
-// wantRows waits until n messages have arrived and wants each to be there once, and to
-// have been added up once.
+// wantRows waits until n messages have arrived and wants each to be there once.
 func (s *site) wantRows(n int) {
 	s.t.Helper()
 	require.Eventually(s.t, func() bool { _, messages := s.count(); return messages >= uint64(n) }, patience, 10*time.Millisecond)
 	rows, messages := s.count()
 	require.EqualValues(s.t, n, messages)
 	require.Equal(s.t, messages, rows, "none twice")
-	s.wantSums()
 }
 
 func TestRowsArrive(t *testing.T) {

@@ -55,7 +55,8 @@ type writer struct {
 	// before, so steps 2 and 3 are an insert without a token, repeated until it is
 	// answered.
 	replaces bool
-	// rollups take what the rows add up to; nil when nothing does.
+	// rollups take what a block adds up to, which then has no rows; nil for tables of
+	// rows.
 	rollups *rollups
 	retry   retry
 	metrics *metrics
@@ -63,7 +64,11 @@ type writer struct {
 
 // token names the rows first to last of the partition.
 func (w *writer) token(partition int32, rows offsets) string {
-	return fmt.Sprintf("%s/%d/%d-%d", w.prefix, partition, rows.first, rows.last)
+	return fmt.Sprintf("%s/%d-%d", w.partitionToken(partition), rows.first, rows.last)
+}
+
+func (w *writer) partitionToken(partition int32) string {
+	return fmt.Sprintf("%s/%d", w.prefix, partition)
 }
 
 // write returns nil when every record of the block is a row or a dead letter,
@@ -80,31 +85,23 @@ func (w *writer) write(ctx context.Context, b *block) error {
 		return err
 	}
 	started := time.Now()
+	if w.rollups != nil {
+		if err := w.rollups.write(ctx, b, w.partitionToken(b.partition), w.token(b.partition, b.offsets)); err != nil {
+			return err
+		}
+		w.metrics.blockDone(b, time.Since(started))
+		return nil
+	}
 	settling := settlement{writer: w, aside: map[int64]bool{}}
 	insert := settling.insert
 	if b.announced && !w.replaces {
 		insert = settling.insertAgain
 	}
-	token := w.token(b.partition, b.offsets)
-	if err := insert(ctx, b.rows, token); err != nil {
-		return err
-	}
-	if err := w.rollUp(ctx, b, settling.aside, token); err != nil {
+	if err := insert(ctx, b.rows, w.token(b.partition, b.offsets)); err != nil {
 		return err
 	}
 	w.metrics.blockDone(b, time.Since(started))
 	return nil
-}
-
-// rollUp brings in what the block's rows, but for those put aside, add up to.
-func (w *writer) rollUp(ctx context.Context, b *block, aside map[int64]bool, token string) error {
-	if w.rollups == nil || b.rows.len() == 0 {
-		return nil
-	}
-	b.tally.add(&b.rows, b.filler.(*telemetryRows), aside)
-	defer b.tally.clear()
-	mark := fmt.Sprintf("%s/%d", w.prefix, b.partition)
-	return w.rollups.write(ctx, b.tally, mark, b.last, token, b.announced)
 }
 
 // confirm makes the offset of the next record known when no block follows whose

@@ -171,6 +171,7 @@ func addProjections(p *platform, have *parts) error {
 		construct func(*eventlog.Log, *clickhouse.Conn, projections.Options) (*projections.Projection, error)
 	}{
 		{"telemetry", projections.NewTelemetry},
+		{"telemetry sums", projections.NewTelemetrySums},
 		{"device events", projections.NewDeviceEvents},
 		{"devices", projections.NewDevices},
 		{"device state history", projections.NewDeviceStateHistory},
