@@ -12,8 +12,9 @@ import (
 	"github.com/fleetlog/fleetlog/internal/eventlog"
 )
 
-// NewTelemetrySums prepares the projection of the telemetry topic into telemetry_1m and
-// telemetry_1h, what the numbers of the messages add up to, and telemetry_latest.
+// NewTelemetrySums prepares the projection of the telemetry topic into telemetry_1m,
+// telemetry_10m and telemetry_1h, what the numbers of the messages add up to, and
+// telemetry_latest.
 //
 // Sums of devices that send every few seconds are small only when they are of many
 // seconds. So this projection has its own place on the log, ten seconds behind,
@@ -67,12 +68,12 @@ func (t *telemetrySums) fill(r *kgo.Record, _ *memory) (bytes int, bad *refusal)
 type rollups struct {
 	conn  *clickhouse.Conn
 	retry retry
-	// tables written to
-	minute, hour, latest string
+	// suffix of the tables written to
+	suffix string
 }
 
 func newRollups(conn *clickhouse.Conn, r retry) *rollups {
-	return &rollups{conn: conn, retry: r, minute: "telemetry_1m", hour: "telemetry_1h", latest: "telemetry_latest"}
+	return &rollups{conn: conn, retry: r}
 }
 
 // write brings in what the block's tally has. The token names the block, mark its
@@ -81,8 +82,9 @@ func (r *rollups) write(ctx context.Context, b *block, mark, token string) error
 	t := b.filler.(*telemetrySums).tally
 	defer t.clear()
 	group, ctx := errgroup.WithContext(ctx)
-	for table, sums := range map[string]*sums{r.minute: t.minutes, r.hour: t.hours} {
+	for i, by := range intervals {
 		group.Go(func() error {
+			sums, table := t.sums[i], by.table+r.suffix
 			for year, chosen := range sums.byYear() {
 				p := rollupPart{r, table, mark, year, b.last}
 				if err := p.insert(ctx, p.sums(t, sums, chosen), fmt.Sprintf("%s/%s/%d", token, table, year), b.announced); err != nil {
@@ -98,7 +100,7 @@ func (r *rollups) write(ctx context.Context, b *block, mark, token string) error
 			return nil
 		}
 		return r.retry.untilDone(ctx, "insert latest values", func(ctx context.Context) error {
-			return send(ctx, r.conn, r.latest, values.columns, values.rows, "")
+			return send(ctx, r.conn, "telemetry_latest"+r.suffix, values.columns, values.rows, "")
 		})
 	})
 	return group.Wait()
@@ -171,7 +173,7 @@ func (s *sums) byYear() map[int][]int {
 	return years
 }
 
-// sumColumns are the columns of telemetry_1m and telemetry_1h. ClickHouse puts the
+// sumColumns are the columns of the tables of sums. ClickHouse puts the
 // tuples `first` and `last` together from those whose names begin so.
 type sumColumns struct {
 	tenant, path, component, module vector[string]

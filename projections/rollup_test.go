@@ -24,15 +24,12 @@ func (s *site) wantSums() {
 	}
 	var numbers uint64
 	require.NoError(s.t, s.conn.QueryRow(s.t.Context(), "SELECT countIf(isNotNull(body.n.:Int64)) + countIf(isNotNull(body.n.:Float64)) FROM telemetry").Scan(&numbers))
-	for _, table := range []string{"telemetry_1m", "telemetry_1h"} {
+	for _, table := range []string{"telemetry_1m", "telemetry_10m", "telemetry_1h"} {
 		require.Eventually(s.t, func() bool {
 			var n uint64
 			return s.conn.QueryRow(s.t.Context(), "SELECT sum(count) FROM "+table+" WHERE tenant != '' AND path = 'n'").Scan(&n) == nil && n >= numbers
 		}, patience, 10*time.Millisecond)
-		for _, unit := range []string{"Minute", "Hour"} {
-			if unit == "Minute" && table == "telemetry_1h" {
-				continue
-			}
+		for _, unit := range map[string][]string{"telemetry_1m": {"Minute", "Hour"}, "telemetry_10m": {"TenMinutes", "Hour"}, "telemetry_1h": {"Hour"}}[table] {
 			require.Zero(s.t, s.differences(fmt.Sprintf(`
 				SELECT tenant, device, component, module, toStartOf%s(ts) AS t, count(), countIf(v != 0), sum(v), min(v), max(v), argMin(v, (ts, offset)), argMax(v, (ts, offset))
 				FROM (SELECT *, ifNull(body.n.:Int64::Nullable(Float64), body.n.:Float64) AS v FROM telemetry) WHERE isNotNull(v) GROUP BY ALL`, unit), fmt.Sprintf(`

@@ -51,8 +51,6 @@ type sums struct {
 	all      []sum
 }
 
-func newSums(interval int64) *sums { return &sums{interval: interval} }
-
 // lookBack is how many of a series' sums are looked at for the one that a late value
 // belongs to.
 const lookBack = 16
@@ -92,12 +90,12 @@ type origin struct{ tenant, device, component, module string }
 type series struct {
 	origin, path int32
 	// next is the series that followed it in the origin's last message.
-	next         int32
-	offset       int64 // of the last message that had it
-	minute, hour int32 // its newest sums
-	latest       value
-	kind         leafKind // of the latest
-	from, to     int32    // where its text is in the tally's texts
+	next     int32
+	offset   int64                 // of the last message that had it
+	newest   [len(intervals)]int32 // of its sums
+	latest   value
+	kind     leafKind // of the latest
+	from, to int32    // where its text is in the tally's texts
 }
 
 // tally is what some messages of one partition add up to, and the latest value of each
@@ -113,14 +111,21 @@ type tally struct {
 	texts       []byte             // of the latest values, with gaps
 	leaves      leaves
 
-	minutes, hours *sums
+	sums [len(intervals)]*sums
 }
 
+// intervals are those that numbers are added up by, each with its table.
+var intervals = [...]struct {
+	seconds int64
+	table   string
+}{{60, "telemetry_1m"}, {600, "telemetry_10m"}, {3600, "telemetry_1h"}}
+
 func newTally() *tally {
-	return &tally{
-		originIndex: map[origin]int32{}, pathIndex: map[string]int32{}, seriesIndex: map[[2]int32]int32{},
-		minutes: newSums(60), hours: newSums(3600),
+	t := &tally{originIndex: map[origin]int32{}, pathIndex: map[string]int32{}, seriesIndex: map[[2]int32]int32{}}
+	for i, by := range intervals {
+		t.sums[i] = &sums{interval: by.seconds}
 	}
+	return t
 }
 
 func (t *tally) clear() {
@@ -130,13 +135,19 @@ func (t *tally) clear() {
 	clear(t.paths)
 	clear(t.seriesIndex)
 	t.origins, t.firsts, t.paths, t.series, t.texts = t.origins[:0], t.firsts[:0], t.paths[:0], t.series[:0], t.texts[:0]
-	t.minutes.all, t.hours.all = t.minutes.all[:0], t.hours.all[:0]
+	for _, s := range t.sums {
+		s.all = s.all[:0]
+	}
 }
 
 // bytes is about how much memory the tally uses.
 func (t *tally) bytes() int {
 	const forOrigin, forPath, forSeries, forSum = 200, 200, 150, 150
-	return len(t.origins)*forOrigin + len(t.paths)*forPath + len(t.series)*forSeries + (len(t.minutes.all)+len(t.hours.all))*forSum + cap(t.texts)
+	n := len(t.origins)*forOrigin + len(t.paths)*forPath + len(t.series)*forSeries + cap(t.texts)
+	for _, s := range t.sums {
+		n += len(s.all) * forSum
+	}
+	return n
 }
 
 // add takes in the message at the offset. Offsets must ascend.
@@ -165,8 +176,9 @@ func (t *tally) add(from row, offset int64) {
 			t.keepText(s, l.text)
 		}
 		if ok {
-			t.minutes.at(i, &s.minute, second).add(&v)
-			t.hours.at(i, &s.hour, second).add(&v)
+			for n, by := range t.sums {
+				by.at(i, &s.newest[n], second).add(&v)
+			}
 		}
 	})
 }
@@ -197,7 +209,7 @@ func (t *tally) find(likely, origin int32, path []byte) int32 {
 	if !ok {
 		i = int32(len(t.series))
 		t.seriesIndex[k] = i
-		t.series = append(t.series, series{origin: k[0], path: k[1], next: none, offset: none, minute: none, hour: none})
+		t.series = append(t.series, series{origin: k[0], path: k[1], next: none, offset: none, newest: [...]int32{none, none, none}})
 	}
 	return i
 }

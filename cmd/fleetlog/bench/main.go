@@ -54,6 +54,7 @@ func sections() []section {
 		{"memory", (*bench).memory},
 		{"crowd", (*bench).crowd},
 		{"state", (*bench).state},
+		{"tsbs", (*bench).tsbs},
 	}
 }
 
@@ -68,7 +69,7 @@ func main() {
 	var s settings
 	serve := flag.Bool("serve-mochi", false, "be the mochi-mqtt broker to compare with; used by this command itself")
 	play := flag.Bool("play-devices", false, "play devices of a crowd; used by this command itself")
-	flag.StringVar(&s.run, "run", "", "sections to measure, separated by commas; all when empty: ingest, path, projection, latency, memory, crowd, state")
+	flag.StringVar(&s.run, "run", "", "sections to measure, separated by commas; all when empty: ingest, path, projection, latency, memory, crowd, state, tsbs")
 	flag.BoolVar(&s.quick, "quick", false, "measure for seconds only: a rough idea")
 	flag.BoolVar(&s.write, "write", false, "write the table into BENCHMARKS.md of the current directory")
 	flag.BoolVar(&s.stretch, "stretch", false, "whole path: also find the highest rate it keeps up with")
@@ -157,7 +158,7 @@ func (s settings) chosen() ([]section, error) {
 	for name := range strings.SplitSeq(s.run, ",") {
 		i := slices.IndexFunc(all, func(c section) bool { return c.name == strings.TrimSpace(name) })
 		if i < 0 {
-			return nil, fmt.Errorf("unknown section %q: use some of ingest, path, projection, latency, memory, crowd, state", name)
+			return nil, fmt.Errorf("unknown section %q: use some of ingest, path, projection, latency, memory, crowd, state, tsbs", name)
 		}
 		chosen = append(chosen, all[i])
 	}
