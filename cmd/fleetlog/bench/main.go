@@ -35,6 +35,7 @@ type settings struct {
 	rate      float64
 	duration  time.Duration
 	probeRate float64
+	messages  int64
 	binary    string
 	dir       string
 }
@@ -55,6 +56,7 @@ func sections() []section {
 		{"crowd", (*bench).crowd},
 		{"state", (*bench).state},
 		{"tsbs", (*bench).tsbs},
+		{"analytics", (*bench).analytics},
 	}
 }
 
@@ -69,13 +71,14 @@ func main() {
 	var s settings
 	serve := flag.Bool("serve-mochi", false, "be the mochi-mqtt broker to compare with; used by this command itself")
 	play := flag.Bool("play-devices", false, "play devices of a crowd; used by this command itself")
-	flag.StringVar(&s.run, "run", "", "sections to measure, separated by commas; all when empty: ingest, path, projection, latency, memory, crowd, state, tsbs")
+	flag.StringVar(&s.run, "run", "", "sections to measure, separated by commas; all when empty: ingest, path, projection, latency, memory, crowd, state, tsbs, analytics")
 	flag.BoolVar(&s.quick, "quick", false, "measure for seconds only: a rough idea")
 	flag.BoolVar(&s.write, "write", false, "write the table into BENCHMARKS.md of the current directory")
 	flag.BoolVar(&s.stretch, "stretch", false, "whole path: also find the highest rate it keeps up with")
 	flag.Float64Var(&s.rate, "rate", 51_000, "whole path: messages/s to send")
 	flag.DurationVar(&s.duration, "duration", 5*time.Minute, "whole path: how long")
 	flag.Float64Var(&s.probeRate, "probe-rate", 0, "latency: messages/s besides the probes; 0: a quarter of the whole path's highest rate, or 25,000/s when -stretch didn't find it")
+	flag.Int64Var(&s.messages, "messages", 0, "analytics: how many messages; 0: 100 million, which takes 40 GB of disk and half an hour")
 	flag.StringVar(&s.binary, "binary", "", "fleetlog binary to measure; built from the source when empty")
 	flag.StringVar(&s.dir, "dir", "", "directory for the servers' files, on the disk to measure; a temporary one when empty")
 	flag.Parse()
@@ -158,7 +161,7 @@ func (s settings) chosen() ([]section, error) {
 	for name := range strings.SplitSeq(s.run, ",") {
 		i := slices.IndexFunc(all, func(c section) bool { return c.name == strings.TrimSpace(name) })
 		if i < 0 {
-			return nil, fmt.Errorf("unknown section %q: use some of ingest, path, projection, latency, memory, crowd, state, tsbs", name)
+			return nil, fmt.Errorf("unknown section %q: use some of ingest, path, projection, latency, memory, crowd, state, tsbs, analytics", name)
 		}
 		chosen = append(chosen, all[i])
 	}

@@ -194,20 +194,11 @@ func (p *plainTable) send(ctx context.Context) error {
 // load has the projections bring the log into the tables.
 func (b *bench) load(ctx context.Context, log *eventlog.Log, conn *clickhouse.Conn, n int64) (rows []row, err error) {
 	began := time.Now()
-	running, stop := context.WithCancel(ctx)
-	var working sync.WaitGroup
-	defer func() { stop(); working.Wait() }()
-	for _, construct := range []func(*eventlog.Log, *clickhouse.Conn, projections.Options) (*projections.Projection, error){projections.NewTelemetry, projections.NewTelemetrySums} {
-		p, err := construct(log, conn, projections.Options{Logger: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			return nil, err
-		}
-		working.Go(func() {
-			if err := p.Run(running); err != nil {
-				say("tsbs: projection: %v", err)
-			}
-		})
+	stop, err := start(ctx, log, conn, projections.NewTelemetry, projections.NewTelemetrySums)
+	if err != nil {
+		return nil, err
 	}
+	defer stop()
 	if err := untilCount(ctx, conn, "SELECT count() FROM telemetry", n); err != nil {
 		return nil, err
 	}
@@ -233,6 +224,28 @@ func (b *bench) load(ctx context.Context, log *eventlog.Log, conn *clickhouse.Co
 		what: "TSBS: " + thousands(n) + " entries of 1,000 trucks, from the log into telemetry, beside the sums", measured: perSecond(float64(n) / inserted.Seconds()),
 		peer: "with sums and latest values " + perSecond(float64(n)/all.Seconds()), ratio: "–", target: "–", result: noted, note: sizes(ctx, conn, n),
 	}}, nil
+}
+
+type constructor = func(*eventlog.Log, *clickhouse.Conn, projections.Options) (*projections.Projection, error)
+
+// start runs projections until the returned function is called.
+func start(ctx context.Context, log *eventlog.Log, conn *clickhouse.Conn, constructors ...constructor) (stop func(), err error) {
+	running, cancel := context.WithCancel(ctx)
+	var working sync.WaitGroup
+	stop = func() { cancel(); working.Wait() }
+	for _, construct := range constructors {
+		p, err := construct(log, conn, projections.Options{Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			stop()
+			return nil, err
+		}
+		working.Go(func() {
+			if err := p.Run(running); err != nil {
+				say("projection: %v", err)
+			}
+		})
+	}
+	return stop, nil
 }
 
 // sizes says how much a message takes on disk.
