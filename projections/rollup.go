@@ -58,7 +58,7 @@ func (t *telemetrySums) fill(r *kgo.Record, _ *memory) (bytes int, bad *refusal)
 // rollups bring blocks of sums into the tables, each block once.
 //
 // Rows of telemetry can be looked for by their offsets; sums cannot. So each insert
-// of sums carries one row more, the mark: it has no tenant, and says in its `last` up
+// of sums carries one row more, the mark: it has no tenant, and says in its `max` up
 // to which offset of the partition the table has the sums. The mark and the sums are
 // one part in ClickHouse, which is there or is not; that is why the years, which are
 // partitions of the table, are inserted one by one. Marks of one partition of the log
@@ -145,13 +145,13 @@ func (p rollupPart) insert(ctx context.Context, sums insertion, token string, ag
 // way.
 func (p rollupPart) there(ctx context.Context) (there bool, err error) {
 	err = p.retry.untilDone(ctx, "look for inserted sums", func(ctx context.Context) error {
-		var up int64
-		row := p.conn.QueryRow(ctx, "SELECT max(last.offset) FROM "+p.table+" WHERE tenant = '' AND path = ? AND device = '' AND ts = toDateTime64(?, 0, 'UTC')",
+		var up float64
+		row := p.conn.QueryRow(ctx, "SELECT max(max) FROM "+p.table+" WHERE tenant = '' AND path = ? AND device = '' AND ts = toDateTime64(?, 0, 'UTC')",
 			p.mark, startOfYear(p.year).Unix())
 		if err := row.Scan(&up); err != nil {
 			return fmt.Errorf("read how far %s is: %w", p.table, err)
 		}
-		there = up >= p.last
+		there = up >= float64(p.last)
 		return nil
 	})
 	return there, err
@@ -213,11 +213,13 @@ func newSumColumns() *sumColumns {
 	}
 }
 
-func (c *sumColumns) columns() []column {
-	return []column{
-		&c.tenant, &c.path, &c.device, &c.component, &c.module, &c.ts, &c.count, &c.nonzero, &c.sum, &c.min, &c.max,
-		&c.firstTS, &c.firstOffset, &c.firstValue, &c.lastTS, &c.lastOffset, &c.lastValue,
+// columns are those of a table, with the first and last values where it has them.
+func (c *sumColumns) columns(ends bool) []column {
+	columns := []column{&c.tenant, &c.path, &c.device, &c.component, &c.module, &c.ts, &c.count, &c.nonzero, &c.sum, &c.min, &c.max}
+	if ends {
+		columns = append(columns, &c.firstTS, &c.firstOffset, &c.firstValue, &c.lastTS, &c.lastOffset, &c.lastValue)
 	}
+	return columns
 }
 
 func (c *sumColumns) add(o origin, path string, s *sum) {
@@ -255,9 +257,8 @@ func (p rollupPart) sums(t *tally, of *sums, chosen []int) insertion {
 		c.add(t.origins[from.origin], t.paths[from.path], s)
 	}
 	start := startOfYear(p.year)
-	at := value{ts: start.UnixMilli(), offset: p.last}
-	c.add(origin{}, p.mark, &sum{key: key{start: start.Unix()}, first: at, last: at})
-	return insertion{c.columns(), len(chosen) + 1}
+	c.add(origin{}, p.mark, &sum{key: key{start: start.Unix()}, max: float64(p.last)})
+	return insertion{c.columns(of.ends), len(chosen) + 1}
 }
 
 // latestOf are the latest values.

@@ -48,6 +48,7 @@ func (s *sum) add(v *value) {
 // for one interval; ClickHouse adds them up.
 type sums struct {
 	interval int64 // seconds
+	ends     bool  // first and last values are wanted
 	all      []sum
 }
 
@@ -118,12 +119,13 @@ type tally struct {
 var intervals = [...]struct {
 	seconds int64
 	table   string
-}{{60, "telemetry_1m"}, {600, "telemetry_10m"}, {3600, "telemetry_1h"}}
+	ends    bool // it has the first and the last values
+}{{60, "telemetry_1m", false}, {600, "telemetry_10m", true}, {3600, "telemetry_1h", true}}
 
 func newTally() *tally {
 	t := &tally{originIndex: map[origin]int32{}, pathIndex: map[string]int32{}, seriesIndex: map[[2]int32]int32{}}
 	for i, by := range intervals {
-		t.sums[i] = &sums{interval: by.seconds}
+		t.sums[i] = &sums{interval: by.seconds, ends: by.ends}
 	}
 	return t
 }

@@ -1,4 +1,6 @@
--- As telemetry_1m, one row for an hour.
+-- As telemetry_1m, one row for an hour, and the first and the last value, by event time,
+-- then by offset: a device is in one partition. Read them with min(first).value and
+-- max(last).value.
 CREATE TABLE IF NOT EXISTS {database}.telemetry_1h
 (
     tenant    LowCardinality(String),
@@ -16,12 +18,12 @@ CREATE TABLE IF NOT EXISTS {database}.telemetry_1h
     first_offset Int64 EPHEMERAL,
     first_value Float64 EPHEMERAL,
     first     SimpleAggregateFunction(min, Tuple(ts DateTime64(3, 'UTC'), offset Int64, value Float64))
-        DEFAULT (first_ts, first_offset, first_value),
+        DEFAULT (first_ts, first_offset, first_value) CODEC(ZSTD(1)),
     last_ts DateTime64(3, 'UTC') EPHEMERAL,
     last_offset Int64 EPHEMERAL,
     last_value Float64 EPHEMERAL,
     last      SimpleAggregateFunction(max, Tuple(ts DateTime64(3, 'UTC'), offset Int64, value Float64))
-        DEFAULT (last_ts, last_offset, last_value),
+        DEFAULT (last_ts, last_offset, last_value) CODEC(ZSTD(1)),
 
     INDEX by_ts ts TYPE minmax GRANULARITY 1
 )
