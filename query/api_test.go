@@ -19,6 +19,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/catalog"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
+	"github.com/fleetlog/fleetlog/internal/dashboard"
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/devicegroup"
 	"github.com/fleetlog/fleetlog/internal/deviceoperation"
@@ -89,7 +90,7 @@ func newAPI(t testing.TB) *api {
 	require.NoError(t, err)
 	keys, err := device.OpenMasterKey(t.TempDir() + "/master.key")
 	require.NoError(t, err)
-	devices, resources := registry.New(log, quiet), catalog.New(log, quiet, enrollment.Kind(), devicegroup.Kind(), template.Kind(), deviceoperation.Kind())
+	devices, resources := registry.New(log, quiet), catalog.New(log, quiet, enrollment.Kind(), devicegroup.Kind(), template.Kind(), deviceoperation.Kind(), dashboard.Kind(), dashboard.QueryKind())
 	groups, templates := enrollment.New(resources, keys, quiet), template.New(resources, quiet)
 	store, err := files.Open(t.Context(), "file://"+t.TempDir())
 	require.NoError(t, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/catalog"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
+	"github.com/fleetlog/fleetlog/internal/dashboard"
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/devicegroup"
 	"github.com/fleetlog/fleetlog/internal/deviceoperation"
@@ -158,7 +159,8 @@ func (n *node) open(ctx context.Context, p *platform, home *dataDir) (*parts, er
 		}
 	}
 	have.devices = registry.New(have.log, p.logger)
-	have.catalog = catalog.New(have.log, p.logger, enrollment.Kind(), devicegroup.Kind(), template.Kind(), deviceoperation.Kind())
+	have.catalog = catalog.New(have.log, p.logger, enrollment.Kind(), devicegroup.Kind(), template.Kind(), deviceoperation.Kind(),
+		dashboard.Kind(), dashboard.QueryKind())
 	have.templates = template.New(have.catalog, p.logger)
 	have.groups = enrollment.New(have.catalog, have.keys, p.logger)
 	return have, nil

@@ -12,6 +12,7 @@ package eventsv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -212,6 +213,8 @@ type CatalogEvent struct {
 	//	*CatalogEvent_DeviceTemplate
 	//	*CatalogEvent_DeviceGroup
 	//	*CatalogEvent_DeviceOperation
+	//	*CatalogEvent_Dashboard
+	//	*CatalogEvent_ExplorerQuery
 	Change        isCatalogEvent_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -348,6 +351,24 @@ func (x *CatalogEvent) GetDeviceOperation() *DeviceOperation {
 	return nil
 }
 
+func (x *CatalogEvent) GetDashboard() *Dashboard {
+	if x != nil {
+		if x, ok := x.Change.(*CatalogEvent_Dashboard); ok {
+			return x.Dashboard
+		}
+	}
+	return nil
+}
+
+func (x *CatalogEvent) GetExplorerQuery() *ExplorerQuery {
+	if x != nil {
+		if x, ok := x.Change.(*CatalogEvent_ExplorerQuery); ok {
+			return x.ExplorerQuery
+		}
+	}
+	return nil
+}
+
 type isCatalogEvent_Change interface {
 	isCatalogEvent_Change()
 }
@@ -372,6 +393,14 @@ type CatalogEvent_DeviceOperation struct {
 	DeviceOperation *DeviceOperation `protobuf:"bytes,23,opt,name=device_operation,json=deviceOperation,proto3,oneof"`
 }
 
+type CatalogEvent_Dashboard struct {
+	Dashboard *Dashboard `protobuf:"bytes,24,opt,name=dashboard,proto3,oneof"`
+}
+
+type CatalogEvent_ExplorerQuery struct {
+	ExplorerQuery *ExplorerQuery `protobuf:"bytes,25,opt,name=explorer_query,json=explorerQuery,proto3,oneof"`
+}
+
 func (*CatalogEvent_Deleted) isCatalogEvent_Change() {}
 
 func (*CatalogEvent_EnrollmentGroup) isCatalogEvent_Change() {}
@@ -381,6 +410,10 @@ func (*CatalogEvent_DeviceTemplate) isCatalogEvent_Change() {}
 func (*CatalogEvent_DeviceGroup) isCatalogEvent_Change() {}
 
 func (*CatalogEvent_DeviceOperation) isCatalogEvent_Change() {}
+
+func (*CatalogEvent_Dashboard) isCatalogEvent_Change() {}
+
+func (*CatalogEvent_ExplorerQuery) isCatalogEvent_Change() {}
 
 // CatalogDeleted removes the resource. Its version lives on, so that an etag
 // from before the deletion can never match a later resource of the same id.
@@ -791,6 +824,240 @@ func (x *DeviceGroup) GetOrganizations() []string {
 	return nil
 }
 
+// Dashboard is tiles that people look at.
+type Dashboard struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DisplayName   string                 `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	Tiles         []*DashboardTile       `protobuf:"bytes,2,rep,name=tiles,proto3" json:"tiles,omitempty"`
+	Organizations []string               `protobuf:"bytes,3,rep,name=organizations,proto3" json:"organizations,omitempty"`
+	// Principals whose favourite it is.
+	FavoriteOf    []string `protobuf:"bytes,4,rep,name=favorite_of,json=favoriteOf,proto3" json:"favorite_of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Dashboard) Reset() {
+	*x = Dashboard{}
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Dashboard) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Dashboard) ProtoMessage() {}
+
+func (x *Dashboard) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Dashboard.ProtoReflect.Descriptor instead.
+func (*Dashboard) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_catalog_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Dashboard) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *Dashboard) GetTiles() []*DashboardTile {
+	if x != nil {
+		return x.Tiles
+	}
+	return nil
+}
+
+func (x *Dashboard) GetOrganizations() []string {
+	if x != nil {
+		return x.Organizations
+	}
+	return nil
+}
+
+func (x *Dashboard) GetFavoriteOf() []string {
+	if x != nil {
+		return x.FavoriteOf
+	}
+	return nil
+}
+
+// DashboardTile is one tile and its place.
+type DashboardTile struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	DisplayName string                 `protobuf:"bytes,2,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// What it shows, as IoT Central's API has it; `type` says which kind.
+	Configuration *structpb.Struct `protobuf:"bytes,3,opt,name=configuration,proto3" json:"configuration,omitempty"`
+	X             float64          `protobuf:"fixed64,4,opt,name=x,proto3" json:"x,omitempty"`
+	Y             float64          `protobuf:"fixed64,5,opt,name=y,proto3" json:"y,omitempty"`
+	Width         float64          `protobuf:"fixed64,6,opt,name=width,proto3" json:"width,omitempty"`
+	Height        float64          `protobuf:"fixed64,7,opt,name=height,proto3" json:"height,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DashboardTile) Reset() {
+	*x = DashboardTile{}
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DashboardTile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DashboardTile) ProtoMessage() {}
+
+func (x *DashboardTile) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DashboardTile.ProtoReflect.Descriptor instead.
+func (*DashboardTile) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_catalog_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DashboardTile) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DashboardTile) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *DashboardTile) GetConfiguration() *structpb.Struct {
+	if x != nil {
+		return x.Configuration
+	}
+	return nil
+}
+
+func (x *DashboardTile) GetX() float64 {
+	if x != nil {
+		return x.X
+	}
+	return 0
+}
+
+func (x *DashboardTile) GetY() float64 {
+	if x != nil {
+		return x.Y
+	}
+	return 0
+}
+
+func (x *DashboardTile) GetWidth() float64 {
+	if x != nil {
+		return x.Width
+	}
+	return 0
+}
+
+func (x *DashboardTile) GetHeight() float64 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+// ExplorerQuery is a saved question about telemetry.
+type ExplorerQuery struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	DisplayName string                 `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	Description string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// What it asks, in the form of a chart tile's configuration.
+	Configuration *structpb.Struct `protobuf:"bytes,3,opt,name=configuration,proto3" json:"configuration,omitempty"`
+	Organizations []string         `protobuf:"bytes,4,rep,name=organizations,proto3" json:"organizations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplorerQuery) Reset() {
+	*x = ExplorerQuery{}
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplorerQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplorerQuery) ProtoMessage() {}
+
+func (x *ExplorerQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplorerQuery.ProtoReflect.Descriptor instead.
+func (*ExplorerQuery) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_catalog_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ExplorerQuery) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *ExplorerQuery) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *ExplorerQuery) GetConfiguration() *structpb.Struct {
+	if x != nil {
+		return x.Configuration
+	}
+	return nil
+}
+
+func (x *ExplorerQuery) GetOrganizations() []string {
+	if x != nil {
+		return x.Organizations
+	}
+	return nil
+}
+
 // DeviceOperation is an import or export of devices: background work that people
 // can follow.
 type DeviceOperation struct {
@@ -836,7 +1103,7 @@ type DeviceOperation struct {
 
 func (x *DeviceOperation) Reset() {
 	*x = DeviceOperation{}
-	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[7]
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +1115,7 @@ func (x *DeviceOperation) String() string {
 func (*DeviceOperation) ProtoMessage() {}
 
 func (x *DeviceOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[7]
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +1128,7 @@ func (x *DeviceOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceOperation.ProtoReflect.Descriptor instead.
 func (*DeviceOperation) Descriptor() ([]byte, []int) {
-	return file_fleetlog_events_v1_catalog_proto_rawDescGZIP(), []int{7}
+	return file_fleetlog_events_v1_catalog_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeviceOperation) GetKind() DeviceOperationKind {
@@ -1022,7 +1289,7 @@ var File_fleetlog_events_v1_catalog_proto protoreflect.FileDescriptor
 
 const file_fleetlog_events_v1_catalog_proto_rawDesc = "" +
 	"\n" +
-	" fleetlog/events/v1/catalog.proto\x12\x12fleetlog.events.v1\x1a\x1ffleetlog/events/v1/device.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x90\x05\n" +
+	" fleetlog/events/v1/catalog.proto\x12\x12fleetlog.events.v1\x1a\x1ffleetlog/events/v1/device.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x06\n" +
 	"\fCatalogEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x12\n" +
@@ -1036,7 +1303,9 @@ const file_fleetlog_events_v1_catalog_proto_rawDesc = "" +
 	"\x10enrollment_group\x18\x14 \x01(\v2#.fleetlog.events.v1.EnrollmentGroupH\x00R\x0fenrollmentGroup\x12M\n" +
 	"\x0fdevice_template\x18\x15 \x01(\v2\".fleetlog.events.v1.DeviceTemplateH\x00R\x0edeviceTemplate\x12D\n" +
 	"\fdevice_group\x18\x16 \x01(\v2\x1f.fleetlog.events.v1.DeviceGroupH\x00R\vdeviceGroup\x12P\n" +
-	"\x10device_operation\x18\x17 \x01(\v2#.fleetlog.events.v1.DeviceOperationH\x00R\x0fdeviceOperationB\b\n" +
+	"\x10device_operation\x18\x17 \x01(\v2#.fleetlog.events.v1.DeviceOperationH\x00R\x0fdeviceOperation\x12=\n" +
+	"\tdashboard\x18\x18 \x01(\v2\x1d.fleetlog.events.v1.DashboardH\x00R\tdashboard\x12J\n" +
+	"\x0eexplorer_query\x18\x19 \x01(\v2!.fleetlog.events.v1.ExplorerQueryH\x00R\rexplorerQueryB\b\n" +
 	"\x06change\"\x10\n" +
 	"\x0eCatalogDeleted\"\xc3\x02\n" +
 	"\x0fEnrollmentGroup\x12!\n" +
@@ -1063,6 +1332,25 @@ const file_fleetlog_events_v1_catalog_proto_rawDesc = "" +
 	"\fdisplay_name\x18\x01 \x01(\tR\vdisplayName\x12\x16\n" +
 	"\x06filter\x18\x02 \x01(\tR\x06filter\x12 \n" +
 	"\vdescription\x18\x03 \x01(\tR\vdescription\x12$\n" +
+	"\rorganizations\x18\x04 \x03(\tR\rorganizations\"\xae\x01\n" +
+	"\tDashboard\x12!\n" +
+	"\fdisplay_name\x18\x01 \x01(\tR\vdisplayName\x127\n" +
+	"\x05tiles\x18\x02 \x03(\v2!.fleetlog.events.v1.DashboardTileR\x05tiles\x12$\n" +
+	"\rorganizations\x18\x03 \x03(\tR\rorganizations\x12\x1f\n" +
+	"\vfavorite_of\x18\x04 \x03(\tR\n" +
+	"favoriteOf\"\xcb\x01\n" +
+	"\rDashboardTile\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
+	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12=\n" +
+	"\rconfiguration\x18\x03 \x01(\v2\x17.google.protobuf.StructR\rconfiguration\x12\f\n" +
+	"\x01x\x18\x04 \x01(\x01R\x01x\x12\f\n" +
+	"\x01y\x18\x05 \x01(\x01R\x01y\x12\x14\n" +
+	"\x05width\x18\x06 \x01(\x01R\x05width\x12\x16\n" +
+	"\x06height\x18\a \x01(\x01R\x06height\"\xb9\x01\n" +
+	"\rExplorerQuery\x12!\n" +
+	"\fdisplay_name\x18\x01 \x01(\tR\vdisplayName\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12=\n" +
+	"\rconfiguration\x18\x03 \x01(\v2\x17.google.protobuf.StructR\rconfiguration\x12$\n" +
 	"\rorganizations\x18\x04 \x03(\tR\rorganizations\"\x90\x06\n" +
 	"\x0fDeviceOperation\x12;\n" +
 	"\x04kind\x18\x01 \x01(\x0e2'.fleetlog.events.v1.DeviceOperationKindR\x04kind\x12A\n" +
@@ -1118,7 +1406,7 @@ func file_fleetlog_events_v1_catalog_proto_rawDescGZIP() []byte {
 }
 
 var file_fleetlog_events_v1_catalog_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_fleetlog_events_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_fleetlog_events_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_fleetlog_events_v1_catalog_proto_goTypes = []any{
 	(EnrollmentGroupType)(0),      // 0: fleetlog.events.v1.EnrollmentGroupType
 	(DeviceOperationKind)(0),      // 1: fleetlog.events.v1.DeviceOperationKind
@@ -1130,38 +1418,47 @@ var file_fleetlog_events_v1_catalog_proto_goTypes = []any{
 	(*SigningCertificate)(nil),    // 7: fleetlog.events.v1.SigningCertificate
 	(*DeviceTemplate)(nil),        // 8: fleetlog.events.v1.DeviceTemplate
 	(*DeviceGroup)(nil),           // 9: fleetlog.events.v1.DeviceGroup
-	(*DeviceOperation)(nil),       // 10: fleetlog.events.v1.DeviceOperation
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*Actor)(nil),                 // 12: fleetlog.events.v1.Actor
-	(*Precondition)(nil),          // 13: fleetlog.events.v1.Precondition
-	(*SealedKeys)(nil),            // 14: fleetlog.events.v1.SealedKeys
+	(*Dashboard)(nil),             // 10: fleetlog.events.v1.Dashboard
+	(*DashboardTile)(nil),         // 11: fleetlog.events.v1.DashboardTile
+	(*ExplorerQuery)(nil),         // 12: fleetlog.events.v1.ExplorerQuery
+	(*DeviceOperation)(nil),       // 13: fleetlog.events.v1.DeviceOperation
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*Actor)(nil),                 // 15: fleetlog.events.v1.Actor
+	(*Precondition)(nil),          // 16: fleetlog.events.v1.Precondition
+	(*SealedKeys)(nil),            // 17: fleetlog.events.v1.SealedKeys
+	(*structpb.Struct)(nil),       // 18: google.protobuf.Struct
 }
 var file_fleetlog_events_v1_catalog_proto_depIdxs = []int32{
-	11, // 0: fleetlog.events.v1.CatalogEvent.time:type_name -> google.protobuf.Timestamp
-	12, // 1: fleetlog.events.v1.CatalogEvent.actor:type_name -> fleetlog.events.v1.Actor
-	13, // 2: fleetlog.events.v1.CatalogEvent.precondition:type_name -> fleetlog.events.v1.Precondition
+	14, // 0: fleetlog.events.v1.CatalogEvent.time:type_name -> google.protobuf.Timestamp
+	15, // 1: fleetlog.events.v1.CatalogEvent.actor:type_name -> fleetlog.events.v1.Actor
+	16, // 2: fleetlog.events.v1.CatalogEvent.precondition:type_name -> fleetlog.events.v1.Precondition
 	4,  // 3: fleetlog.events.v1.CatalogEvent.deleted:type_name -> fleetlog.events.v1.CatalogDeleted
 	5,  // 4: fleetlog.events.v1.CatalogEvent.enrollment_group:type_name -> fleetlog.events.v1.EnrollmentGroup
 	8,  // 5: fleetlog.events.v1.CatalogEvent.device_template:type_name -> fleetlog.events.v1.DeviceTemplate
 	9,  // 6: fleetlog.events.v1.CatalogEvent.device_group:type_name -> fleetlog.events.v1.DeviceGroup
-	10, // 7: fleetlog.events.v1.CatalogEvent.device_operation:type_name -> fleetlog.events.v1.DeviceOperation
-	0,  // 8: fleetlog.events.v1.EnrollmentGroup.type:type_name -> fleetlog.events.v1.EnrollmentGroupType
-	14, // 9: fleetlog.events.v1.EnrollmentGroup.symmetric_key:type_name -> fleetlog.events.v1.SealedKeys
-	6,  // 10: fleetlog.events.v1.EnrollmentGroup.x509:type_name -> fleetlog.events.v1.SigningCertificates
-	7,  // 11: fleetlog.events.v1.SigningCertificates.primary:type_name -> fleetlog.events.v1.SigningCertificate
-	7,  // 12: fleetlog.events.v1.SigningCertificates.secondary:type_name -> fleetlog.events.v1.SigningCertificate
-	11, // 13: fleetlog.events.v1.DeviceTemplate.published_at:type_name -> google.protobuf.Timestamp
-	1,  // 14: fleetlog.events.v1.DeviceOperation.kind:type_name -> fleetlog.events.v1.DeviceOperationKind
-	2,  // 15: fleetlog.events.v1.DeviceOperation.status:type_name -> fleetlog.events.v1.DeviceOperationStatus
-	11, // 16: fleetlog.events.v1.DeviceOperation.lease:type_name -> google.protobuf.Timestamp
-	12, // 17: fleetlog.events.v1.DeviceOperation.actor:type_name -> fleetlog.events.v1.Actor
-	11, // 18: fleetlog.events.v1.DeviceOperation.window:type_name -> google.protobuf.Timestamp
-	11, // 19: fleetlog.events.v1.DeviceOperation.ended_at:type_name -> google.protobuf.Timestamp
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	13, // 7: fleetlog.events.v1.CatalogEvent.device_operation:type_name -> fleetlog.events.v1.DeviceOperation
+	10, // 8: fleetlog.events.v1.CatalogEvent.dashboard:type_name -> fleetlog.events.v1.Dashboard
+	12, // 9: fleetlog.events.v1.CatalogEvent.explorer_query:type_name -> fleetlog.events.v1.ExplorerQuery
+	0,  // 10: fleetlog.events.v1.EnrollmentGroup.type:type_name -> fleetlog.events.v1.EnrollmentGroupType
+	17, // 11: fleetlog.events.v1.EnrollmentGroup.symmetric_key:type_name -> fleetlog.events.v1.SealedKeys
+	6,  // 12: fleetlog.events.v1.EnrollmentGroup.x509:type_name -> fleetlog.events.v1.SigningCertificates
+	7,  // 13: fleetlog.events.v1.SigningCertificates.primary:type_name -> fleetlog.events.v1.SigningCertificate
+	7,  // 14: fleetlog.events.v1.SigningCertificates.secondary:type_name -> fleetlog.events.v1.SigningCertificate
+	14, // 15: fleetlog.events.v1.DeviceTemplate.published_at:type_name -> google.protobuf.Timestamp
+	11, // 16: fleetlog.events.v1.Dashboard.tiles:type_name -> fleetlog.events.v1.DashboardTile
+	18, // 17: fleetlog.events.v1.DashboardTile.configuration:type_name -> google.protobuf.Struct
+	18, // 18: fleetlog.events.v1.ExplorerQuery.configuration:type_name -> google.protobuf.Struct
+	1,  // 19: fleetlog.events.v1.DeviceOperation.kind:type_name -> fleetlog.events.v1.DeviceOperationKind
+	2,  // 20: fleetlog.events.v1.DeviceOperation.status:type_name -> fleetlog.events.v1.DeviceOperationStatus
+	14, // 21: fleetlog.events.v1.DeviceOperation.lease:type_name -> google.protobuf.Timestamp
+	15, // 22: fleetlog.events.v1.DeviceOperation.actor:type_name -> fleetlog.events.v1.Actor
+	14, // 23: fleetlog.events.v1.DeviceOperation.window:type_name -> google.protobuf.Timestamp
+	14, // 24: fleetlog.events.v1.DeviceOperation.ended_at:type_name -> google.protobuf.Timestamp
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_events_v1_catalog_proto_init() }
@@ -1176,6 +1473,8 @@ func file_fleetlog_events_v1_catalog_proto_init() {
 		(*CatalogEvent_DeviceTemplate)(nil),
 		(*CatalogEvent_DeviceGroup)(nil),
 		(*CatalogEvent_DeviceOperation)(nil),
+		(*CatalogEvent_Dashboard)(nil),
+		(*CatalogEvent_ExplorerQuery)(nil),
 	}
 	file_fleetlog_events_v1_catalog_proto_msgTypes[2].OneofWrappers = []any{
 		(*EnrollmentGroup_SymmetricKey)(nil),
@@ -1187,7 +1486,7 @@ func file_fleetlog_events_v1_catalog_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_events_v1_catalog_proto_rawDesc), len(file_fleetlog_events_v1_catalog_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   8,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
