@@ -17,7 +17,7 @@ import (
 )
 
 // TestEveryCallOfTheReference does each call that IoT Central's descriptions have
-// about devices, templates, groups and enrollment groups, and holds each answer
+// about devices, templates, groups, enrollment groups and dashboards, and holds each answer
 // against them.
 func TestEveryCallOfTheReference(t *testing.T) {
 	for _, version := range []string{"2022-07-31", "2022-10-31-preview"} {
@@ -30,6 +30,7 @@ func TestEveryCallOfTheReference(t *testing.T) {
 			w.capabilities()
 			w.relationships()
 			w.deviceGroups()
+			w.dashboards()
 			w.enrollmentGroups()
 			w.manners()
 			w.end()
@@ -233,6 +234,20 @@ func (w *walk) relationships() {
 	w.does(http.MethodPatch, one, `{"target":"plain"}`)
 	w.does(http.MethodDelete, "/devices/plain/relationships/r1", nil)
 	w.refuses(http.StatusNotFound, http.MethodGet, one, nil)
+}
+
+func (w *walk) dashboards() {
+	const one = "/dashboards/dtmi:kkhf3ks0zs"
+	chart := map[string]any{"type": "lineChart", "group": "machines", "devices": []string{"machine"},
+		"capabilities": []any{map[string]any{"capability": "temperature", "aggregateFunction": "avg"}},
+		"queryRange":   map[string]any{"type": "time", "duration": "PT30M", "resolution": "PT1M"},
+		"format":       map[string]any{"xAxisEnabled": true, "yAxisEnabled": true, "legendEnabled": true}}
+	tile := map[string]any{"displayName": "Temperature", "configuration": chart, "x": 0, "y": 0, "width": 2, "height": 2}
+	w.does(http.MethodPut, one, map[string]any{"displayName": "Machines", "favorite": false, "tiles": []any{tile}})
+	w.does(http.MethodPatch, one, map[string]any{"favorite": true})
+	w.does(http.MethodGet, one, nil)
+	w.does(http.MethodGet, "/dashboards", nil)
+	w.does(http.MethodDelete, one, nil)
 }
 
 func (w *walk) deviceGroups() {
