@@ -36,6 +36,8 @@ type Config struct {
 }
 
 const (
+	defaultDatabase = "fleetlog"
+
 	dialTimeout = 5 * time.Second
 	// answerTimeout bounds the wait for the first byte of any answer whose
 	// context has no deadline of its own.
@@ -68,7 +70,7 @@ func (c *Conn) Ping(ctx context.Context) error {
 // cannot be right, or credentials that ClickHouse refuses, fail at once.
 func Open(ctx context.Context, cfg Config) (*Conn, error) {
 	if cfg.Database == "" {
-		cfg.Database = "fleetlog"
+		cfg.Database = defaultDatabase
 	}
 	if !identifier.MatchString(cfg.Database) {
 		return nil, fmt.Errorf("ClickHouse database %q is not a name: use letters, digits and underscores, not starting with a digit, at most 64", cfg.Database)

@@ -33,6 +33,10 @@ func OutsideSetting(name string) bool {
 	return false
 }
 
+// Refused reports whether statements are refused that have the name bare, as that of
+// a column.
+func Refused(name string) bool { return outsideFunctions[strings.ToLower(name)] }
+
 // Outside is the error of a statement that asks for what lies outside of ClickHouse,
 // whoever asks.
 func Outside(statement string) error {

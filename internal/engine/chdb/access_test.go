@@ -143,7 +143,7 @@ func TestAnalystSeesOwnViewsOnly(t *testing.T) {
 	}
 	for _, statement := range []string{
 		"SELECT * FROM inner.t", "DESCRIBE inner.t", "EXISTS inner.t", "INSERT INTO inner.t VALUES ('a', 3)", "CREATE TABLE tenant_a.x (a Int8) ENGINE = Memory",
-		"CREATE TEMPORARY TABLE x (a Int8)", "KILL QUERY WHERE 1", "SELECT * FROM v SETTINGS log_comment = 'tenant_b '", "SET log_comment = 'tenant_b '", "SET readonly = 0",
+		"CREATE TEMPORARY TABLE x (a Int8)", "SELECT * FROM v SETTINGS log_comment = 'tenant_b '", "SET log_comment = 'tenant_b '", "SET readonly = 0",
 		"DROP VIEW tenant_a.v", "SELECT * FROM file('/etc/passwd')", "SELECT * FROM url('http://127.0.0.1:1/', CSV)", "SYSTEM FLUSH LOGS",
 	} {
 		require.Error(t, s.exec(statement), statement)
