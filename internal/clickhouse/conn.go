@@ -52,6 +52,7 @@ const (
 type Conn struct {
 	driver.Conn
 	database string
+	forward  *forwarder
 }
 
 // Database is the name of the database, an identifier that needs no quoting.
@@ -116,7 +117,7 @@ func open(ctx context.Context, opts clickhouse.Options, database string) (*Conn,
 	if err != nil {
 		return nil, err
 	}
-	conn := &Conn{Conn: pool, database: database}
+	conn := &Conn{Conn: pool, database: database, forward: newForwarder(opts)}
 	if err := conn.Ping(ctx); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}

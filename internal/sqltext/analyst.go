@@ -38,12 +38,12 @@ var closedTableFunctions = names(`azureBlobStorage azureBlobStorageCluster clust
 // Tables of ClickHouse's own that hold nothing of anybody, and those in which
 // row filters leave the tenant's own.
 var systemTables = names(`one numbers numbers_mt zeros zeros_mt primes functions aggregate_function_combinators data_type_families formats
-	time_zones collations keywords table_functions licenses unicode databases tables columns`)
+	time_zones collations keywords table_functions licenses unicode settings databases tables columns`)
 
 var beginnings = names("SELECT WITH EXPLAIN SHOW DESCRIBE DESC EXISTS")
 
 // What may follow these: SHOW TABLES, EXPLAIN PLAN.
-var shown = names("TABLES FULL DATABASES COLUMNS FIELDS CREATE FUNCTIONS")
+var shown = names("TABLES FULL DATABASES COLUMNS FIELDS CREATE FUNCTIONS SETTINGS")
 var unexplained = names("ESTIMATE TABLE CURRENT")
 
 // Analyst is the error of a statement that an analyst may not send, who works in
@@ -85,7 +85,7 @@ func begins(s Scanner) error {
 	}
 	second, _ := s.Peek().name()
 	if name == "show" && !shown[second] {
-		return errors.New("of SHOW, only SHOW TABLES, DATABASES, COLUMNS, CREATE and FUNCTIONS are allowed here")
+		return errors.New("of SHOW, only SHOW TABLES, DATABASES, COLUMNS, CREATE, FUNCTIONS and SETTINGS are allowed here")
 	}
 	if name == "explain" && unexplained[second] {
 		return errors.New("of EXPLAIN, only EXPLAIN PLAN, PIPELINE, SYNTAX, AST and QUERY TREE are allowed here")

@@ -43,7 +43,7 @@ func TestAnalystsAskOnly(t *testing.T) {
 	for _, statement := range []string{
 		"", " -- nothing", "INSERT INTO telemetry VALUES (1)", "CREATE TABLE t (a Int8) ENGINE = Memory", "CREATE TEMPORARY TABLE t (a Int8)", "DROP VIEW thermostat",
 		"ALTER TABLE telemetry DELETE WHERE 1", "SET readonly = 0", "USE system", "KILL QUERY WHERE 1", "SYSTEM SHUTDOWN", "GRANT node TO default", "SET ROLE node",
-		"SHOW PROCESSLIST", "SHOW GRANTS", "SHOW SETTINGS", "SHOW CLUSTERS", "EXPLAIN ESTIMATE SELECT 1", "ATTACH TABLE x", "CHECK TABLE x", "FROM x SELECT 1", "TABLE x",
+		"SHOW PROCESSLIST", "SHOW GRANTS", "SHOW CLUSTERS", "EXPLAIN ESTIMATE SELECT 1", "ATTACH TABLE x", "CHECK TABLE x", "FROM x SELECT 1", "TABLE x",
 		"SELECT 1; SELECT 2", "SELECT 1; DROP TABLE x", "SELECT 1 INTO OUTFILE '/tmp/x'", "SELECT * FROM tenant_b.telemetry", "SELECT * FROM `tenant_b`.telemetry",
 		`SELECT * FROM "tenant_b"."telemetry"`, "SELECT * FROM 'tenant_b.telemetry'", "SELECT * FROM /**/tenant_b/**/./**/telemetry", "DESCRIBE tenant_b.telemetry",
 		"SHOW TABLES FROM tenant_b", "EXISTS DATABASE tenant_b", "SELECT * FROM tenant_ab.telemetry", "SELECT * FROM `\\x74enant_b`.telemetry", "SELECT * FROM tenant_A.t",

@@ -65,7 +65,7 @@ const users = `<clickhouse>
 var (
 	openTables = strings.Fields(`aggregate_function_combinators codecs collations contributors data_skipping_index_types
 		data_type_families database_engines dictionary_layouts dictionary_sources disk_types documentation formats functions keywords
-		licenses numbers numbers_mt one primes privileges table_engines table_functions time_zones tokenizers unicode zeros zeros_mt`)
+		licenses numbers numbers_mt one primes privileges settings table_engines table_functions time_zones tokenizers unicode zeros zeros_mt`)
 	ownTables = map[string]string{"databases": "name", "tables": "database", "columns": "database"}
 	// closedTables are those of libchdb's version; a test finds the ones of a newer.
 	closedTables = strings.Fields(`asynchronous_inserts asynchronous_loader azure_queue_metadata_cache azure_queue_settings
@@ -78,7 +78,7 @@ var (
 		projection_parts_columns projections query_cache query_condition_cache quota_limits quota_usage quotas quotas_usage
 		remote_data_paths replicas replicated_fetches replicated_merge_tree_settings replication_queue resources rocksdb
 		role_grants roles row_policies s3_queue_settings s3queue_metadata_cache scheduler schema_inference_cache server_settings
-		completions settings settings_changes settings_profile_elements settings_profiles stack_trace storage_policies symbols
+		completions settings_changes settings_profile_elements settings_profiles stack_trace storage_policies symbols
 		user_defined_functions user_directories user_processes users view_refreshes warnings workloads`)
 )
 
