@@ -17,6 +17,10 @@ import (
 func (s *Server) pages(api http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", api)
+	sql := newSQLDoor(s.deps, analystLimits)
+	mux.Handle(sqlPath, sql)
+	mux.Handle(sqlPath+"/{$}", sql)
+	mux.Handle(sqlPath+"/ping", sql)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/docs/", http.StatusFound) })
 	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

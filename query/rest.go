@@ -285,5 +285,8 @@ func takes(r *http.Request) bodyKind {
 	if r.URL.Path == importPath {
 		return bodyKind{"CSV", []string{csvType}, operations.MaxInputBytes}
 	}
+	if r.URL.Path == sqlPath || strings.HasPrefix(r.URL.Path, sqlPath+"/") {
+		return bodyKind{"SQL", []string{""}, maxSQL + 1}
+	}
 	return bodyKind{"JSON", []string{"application/json", "application/merge-patch+json"}, maxRequestBytes}
 }

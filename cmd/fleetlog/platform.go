@@ -28,6 +28,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/template"
 	"github.com/fleetlog/fleetlog/processors/devicestate"
 	"github.com/fleetlog/fleetlog/projections"
+	"github.com/fleetlog/fleetlog/projections/views"
 	"github.com/fleetlog/fleetlog/query"
 	"github.com/fleetlog/fleetlog/query/operations"
 	"github.com/prometheus/client_golang/prometheus"
@@ -102,9 +103,14 @@ func (n *node) assemble(ctx context.Context, home *dataDir, logger *slog.Logger)
 			return nil, err
 		}
 	}
+	if n.has(projectRole) {
+		p.add("analysts' views", views.New(have.catalog, have.templates, have.analytics, p.logger).Run)
+	}
 	if n.has(ingestRole) || n.has(queryRole) || n.simulates() {
 		p.ready["registry"] = func(context.Context) error { return have.devices.Ready() }
 		p.add("registry", have.devices.Run)
+	}
+	if n.has(ingestRole) || n.has(queryRole) || n.has(projectRole) || n.simulates() {
 		p.ready["catalog"] = func(context.Context) error { return have.catalog.Ready() }
 		p.add("catalog", have.catalog.Run)
 	}

@@ -91,6 +91,22 @@ func (c *Catalog) List(tenant, kind, after string, limit int) []*Resource {
 	return c.view().List(tenant, kind, after, limit)
 }
 
+// Tenants are those that have or had resources, sorted.
+func (c *Catalog) Tenants() []string {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	var tenants []string
+	for at, more := "", true; more; {
+		more = false
+		c.resources.Ascend(at, func(key string, _ *Resource) bool {
+			tenant, _, _ := strings.Cut(key, "/")
+			tenants, at, more = append(tenants, tenant), tenant+"0", true // '0' follows '/'
+			return false
+		})
+	}
+	return tenants
+}
+
 // Change appends an intent, waits until this node has folded it and returns the
 // resource after it. A refusal is a [*RejectedError]. When ctx ends first the
 // change may still happen: the error says so.

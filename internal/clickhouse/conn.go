@@ -36,6 +36,8 @@ type Config struct {
 }
 
 const (
+	defaultDatabase = "fleetlog"
+
 	dialTimeout = 5 * time.Second
 	// answerTimeout bounds the wait for the first byte of any answer whose
 	// context has no deadline of its own.
@@ -50,6 +52,7 @@ const (
 type Conn struct {
 	driver.Conn
 	database string
+	forward  *forwarder
 }
 
 // Database is the name of the database, an identifier that needs no quoting.
@@ -68,7 +71,7 @@ func (c *Conn) Ping(ctx context.Context) error {
 // cannot be right, or credentials that ClickHouse refuses, fail at once.
 func Open(ctx context.Context, cfg Config) (*Conn, error) {
 	if cfg.Database == "" {
-		cfg.Database = "fleetlog"
+		cfg.Database = defaultDatabase
 	}
 	if !identifier.MatchString(cfg.Database) {
 		return nil, fmt.Errorf("ClickHouse database %q is not a name: use letters, digits and underscores, not starting with a digit, at most 64", cfg.Database)
@@ -114,7 +117,7 @@ func open(ctx context.Context, opts clickhouse.Options, database string) (*Conn,
 	if err != nil {
 		return nil, err
 	}
-	conn := &Conn{Conn: pool, database: database}
+	conn := &Conn{Conn: pool, database: database, forward: newForwarder(opts)}
 	if err := conn.Ping(ctx); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}

@@ -7,8 +7,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fleetlog/fleetlog/internal/sqltext"
 )
 
 const (
@@ -119,13 +122,26 @@ func (e *Engine) answer(w http.ResponseWriter, r *http.Request) {
 	respond(w, s, q)
 }
 
-// check refuses what the engine would accept but a ClickHouse server does not.
+// check refuses what the engine would accept but must not.
 func (q *request) check() error {
 	if q.several {
 		return &Error{Code: codeSyntax, Name: "SYNTAX_ERROR", Message: "Multi-statements are not allowed."}
 	}
 	if q.files {
 		return badRequest("INTO OUTFILE and FROM INFILE are for clickhouse-client; over HTTP the rows are the request's or the answer's body")
+	}
+	for _, setting := range q.settings {
+		if sqltext.OutsideSetting(setting.name) {
+			return denied("the setting " + setting.name + " cannot be changed here: it reaches outside of ClickHouse")
+		}
+	}
+	if q.role == AnalystRole {
+		if err := sqltext.Analyst(q.statement, q.database); err != nil {
+			return denied(err.Error())
+		}
+	}
+	if err := sqltext.Outside(q.statement); err != nil {
+		return denied(err.Error())
 	}
 	if q.input {
 		return &Error{Code: codeNotImplemented, Name: "NOT_IMPLEMENTED",
@@ -134,29 +150,51 @@ func (q *request) check() error {
 	return nil
 }
 
-// prepare brings a new session into the request's database and settings.
+// prepare brings a new session into the request's settings, database and role, in
+// this order: a role may not change settings, and settings that only read may not
+// change the role.
 func (s *session) prepare(q *request) error {
+	var statements []string
+	if settings := s.settings(q); len(settings) > 0 {
+		statements = append(statements, "SET "+strings.Join(settings, ", "))
+	}
 	if q.database != "" {
-		if err := s.exec("USE " + quoteName(q.database)); err != nil {
+		statements = append(statements, "USE "+quoteName(q.database))
+	}
+	if q.role != "" {
+		statements = append(statements, "SET ROLE "+quoteName(q.role))
+	}
+	if q.readOnly > 0 {
+		statements = append(statements, "SET readonly = "+strconv.Itoa(q.readOnly))
+	}
+	for _, statement := range statements {
+		if err := s.exec(statement); err != nil {
 			return err
 		}
 	}
-	settings := make([]string, 0, len(q.settings)+1)
+	return nil
+}
+
+// settings are the request's, as SET has them.
+func (s *session) settings(q *request) []string {
+	settings := make([]string, 0, len(q.settings))
 	for _, setting := range q.settings {
-		if setting.name == "readonly" {
-			q.readOnly = q.readOnly || setting.value != "0"
+		switch setting.name {
+		case "readonly":
+			if setting.value == "1" || q.readOnly == 0 && setting.value != "0" {
+				q.readOnly = 1
+			}
 			continue
+		case "log_comment":
+			setting.value += " " + s.tag
 		}
 		settings = append(settings, setting.name+" = "+quoteText(setting.value))
 	}
-	if q.readOnly {
-		// 2 keeps SETTINGS within the statement possible, as for a GET in ClickHouse.
-		settings = append(settings, "readonly = 2")
-	}
-	if len(settings) == 0 {
-		return nil
-	}
-	return s.exec("SET " + strings.Join(settings, ", "))
+	return settings
+}
+
+func denied(message string) error {
+	return &Error{Code: codeAccessDenied, Name: "ACCESS_DENIED", Message: message}
 }
 
 var textEscapes = strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\x00", `\0`)

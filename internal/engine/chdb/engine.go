@@ -216,7 +216,7 @@ func (e *Engine) kill(s *session) {
 	defer e.controlMu.Unlock()
 	// Failing to kill leaves the statement to end by itself; there is no one
 	// to tell, the client is gone.
-	_ = e.control.exec("KILL QUERY WHERE Settings['log_comment'] = '" + s.tag + "' ASYNC")
+	_ = e.control.exec("KILL QUERY WHERE endsWith(concat(' ', Settings['log_comment']), ' " + s.tag + "') ASYNC")
 }
 
 func (s *session) close() { s.lib.closeConn(s.handle) }

@@ -83,7 +83,7 @@ func TestAnswersLikeClickHouse(t *testing.T) {
 		{"format header", call{body: "SELECT 'a' AS x", header: map[string]string{"X-ClickHouse-Format": "JSONEachRow"}}, 200, "{\"x\":\"a\"}\n"},
 		{"parameters", call{body: "SELECT {a:Int32} + 1, {s:String}", params: map[string]string{"param_a": "3", "param_s": "x' OR 1"}}, 200, "4\tx\\' OR 1\n"},
 		{"setting", call{body: "SELECT getSetting('max_threads')", params: map[string]string{"max_threads": "1"}}, 200, "1\n"},
-		{"setting with quotes", call{body: "SELECT getSetting('log_comment')", params: map[string]string{"log_comment": `a'b\`}}, 200, "a\\'b\\\\\n"},
+		{"setting with quotes", call{body: "SELECT getSetting('format_csv_null_representation')", params: map[string]string{"format_csv_null_representation": `a'b\`}}, 200, "a\\'b\\\\\n"},
 		{"unknown setting", call{body: "SELECT 1", params: map[string]string{"nope": "1"}}, 404, "Code: 115."},
 		{"setting that is SQL", call{body: "SELECT 1", params: map[string]string{"a=1, b": "1"}}, 404, "Code: 115."},
 		{"database", call{body: "SELECT currentDatabase()", params: map[string]string{"database": "system"}}, 200, "system\n"},

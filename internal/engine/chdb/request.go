@@ -39,7 +39,9 @@ type request struct {
 	format     string
 	parameters []parameter
 	settings   []parameter
-	readOnly   bool
+	// readOnly is ClickHouse's setting: 1 keeps settings as they are, 2 does not.
+	readOnly int
+	role     string
 	// revision is the protocol revision Native output is wanted in.
 	revision uint64
 	compress bool
@@ -61,7 +63,10 @@ func readRequest(r *http.Request) (*request, error) {
 	q := &request{
 		database: r.Header.Get("X-ClickHouse-Database"),
 		format:   r.Header.Get("X-ClickHouse-Format"),
-		readOnly: r.Method != http.MethodPost,
+	}
+	if r.Method != http.MethodPost {
+		// 2 keeps SETTINGS within the statement possible, as for a GET in ClickHouse.
+		q.readOnly = 2
 	}
 	var query string
 	names := make([]string, 0, len(values))
@@ -92,7 +97,7 @@ func (q *request) take(name, value string) error {
 	case "session_id", "session_timeout":
 		return badRequest("the embedded ClickHouse has no sessions (%s): leave the parameter out (clickhouse-connect: autogenerate_session_id=False), or use an external ClickHouse server", name)
 	case "role":
-		return badRequest("the embedded ClickHouse has no roles: leave the parameter out, or use an external ClickHouse server")
+		q.role = value
 	case "compress", "decompress":
 		if enabled(value) {
 			return badRequest("the embedded ClickHouse does not speak ClickHouse's own compression (%s=1): turn compression off, or use gzip with enable_http_compression=1", name)

@@ -1,8 +1,9 @@
 package chdb
 
 import (
-	"bytes"
 	"strings"
+
+	"github.com/fleetlog/fleetlog/internal/sqltext"
 )
 
 // text is what the endpoint has to know about a statement before it hands it
@@ -35,63 +36,63 @@ type text struct {
 
 // scan reads a request's SQL. For an insert, source may end within the rows.
 func scan(source []byte) text {
-	s := scanner{source: source}
-	first := s.next()
-	for first.is("(") {
+	s := scanner{Scanner: sqltext.Scanner{Source: source}}
+	first := s.Next()
+	for first.Is("(") {
 		s.depth++
-		first = s.next()
+		first = s.Next()
 	}
-	if first.is("INSERT") && s.depth == 0 {
+	if first.Is("INSERT") && s.depth == 0 {
 		return s.insert()
 	}
 	t := s.rest(text{statement: string(source)}, false)
-	t.query = first.is("SELECT") || first.is("WITH") || first.is("FROM")
+	t.query = first.Is("SELECT") || first.Is("WITH") || first.Is("FROM")
 	return t
 }
 
 // insert reads a statement after its INSERT.
 func (s *scanner) insert() text {
-	all := text{statement: string(s.source)}
-	token := s.next()
-	for token.is("INTO") || token.is("TABLE") {
-		token = s.next()
+	all := text{statement: string(s.Source)}
+	token := s.Next()
+	for token.Is("INTO") || token.Is("TABLE") {
+		token = s.Next()
 	}
-	if token.is("FUNCTION") {
-		token = s.next()
+	if token.Is("FUNCTION") {
+		token = s.Next()
 	}
 	// The name, which may look like a keyword: word or quoted, dots between.
-	for token.kind == word || token.kind == quoted {
-		dot := s.peek()
-		if !dot.is(".") {
+	for token.Kind == sqltext.Word || token.Kind == sqltext.Quoted {
+		dot := s.Peek()
+		if !dot.Is(".") {
 			break
 		}
-		s.next()
-		token = s.next()
+		s.Next()
+		token = s.Next()
 	}
 	for {
-		before := s.at
-		switch token = s.next(); {
-		case token.kind == end, token.is(";") && s.depth == 0:
-			all.insert, all.rows, all.format = true, s.at, "Values"
-			all.statement = string(s.source[:before])
+		before := s.At
+		switch token = s.Next(); {
+		case token.Kind == sqltext.End, token.Is(";") && s.depth == 0:
+			all.insert, all.rows, all.format = true, s.At, "Values"
+			all.statement = string(s.Source[:before])
 			return all
-		case token.is("("):
-			if next := s.peek(); s.depth == 0 && (next.is("SELECT") || next.is("WITH")) {
+		case token.Is("("):
+			if next := s.Peek(); s.depth == 0 && (next.Is("SELECT") || next.Is("WITH")) {
 				s.depth++
 				return s.rest(all, true)
 			}
 			s.depth++
-		case token.is(")"):
+		case token.Is(")"):
 			s.depth--
 		case s.depth != 0:
-		case token.is("VALUES"):
-			all.insert, all.rows, all.format = true, s.at, "Values"
-			all.statement = string(s.source[:token.from])
+		case token.Is("VALUES"):
+			all.insert, all.rows, all.format = true, s.At, "Values"
+			all.statement = string(s.Source[:token.From])
 			return all
-		case token.is("FORMAT"):
+		case token.Is("FORMAT"):
 			return s.insertFormat(all, before)
-		case token.is("SELECT"), token.is("WITH"), token.is("WATCH"), token.is("EXPLAIN"), token.is("FROM"):
-			s.at = token.from
+		case token.Is("SELECT"), token.Is("WITH"), token.Is("WATCH"), token.Is("EXPLAIN"), token.Is("FROM"):
+			s.At = token.From
 			return s.rest(all, true)
 		}
 	}
@@ -100,44 +101,44 @@ func (s *scanner) insert() text {
 // insertFormat reads after FORMAT: the name, settings, then the rows, which
 // start behind at most one line end, as in ClickHouse's ParserInsertQuery.
 func (s *scanner) insertFormat(t text, head int) text {
-	name := s.next()
-	if name.kind != word {
+	name := s.Next()
+	if name.Kind != sqltext.Word {
 		return t
 	}
-	t.insert, t.format = true, string(name.text)
-	t.statement = string(s.source[:head])
-	if s.peek().is("SETTINGS") {
-		from := s.peek().from
-		s.next()
+	t.insert, t.format = true, string(name.Text)
+	t.statement = string(s.Source[:head])
+	if s.Peek().Is("SETTINGS") {
+		from := s.Peek().From
+		s.Next()
 		for {
-			s.next() // name
-			s.next() // =
-			if s.peek().is("-") {
-				s.next()
+			s.Next() // name
+			s.Next() // =
+			if s.Peek().Is("-") {
+				s.Next()
 			}
-			s.next() // value
-			if !s.peek().is(",") {
+			s.Next() // value
+			if !s.Peek().Is(",") {
 				break
 			}
-			s.next()
+			s.Next()
 		}
-		t.statement += " " + string(s.source[from:s.at])
+		t.statement += " " + string(s.Source[from:s.At])
 	}
-	at := s.at
+	at := s.At
 	skip := func(set string) {
-		for at < len(s.source) && strings.IndexByte(set, s.source[at]) >= 0 {
+		for at < len(s.Source) && strings.IndexByte(set, s.Source[at]) >= 0 {
 			at++
 		}
 	}
 	skip(" \t\f\v")
-	if at < len(s.source) && s.source[at] == ';' {
+	if at < len(s.Source) && s.Source[at] == ';' {
 		at++
 		skip(" \t\f\v")
 	}
-	if at < len(s.source) && s.source[at] == '\r' {
+	if at < len(s.Source) && s.Source[at] == '\r' {
 		at++
 	}
-	if at < len(s.source) && s.source[at] == '\n' {
+	if at < len(s.Source) && s.Source[at] == '\n' {
 		at++
 	}
 	t.rows = at
@@ -146,185 +147,34 @@ func (s *scanner) insertFormat(t text, head int) text {
 
 // rest reads to the end of a statement that is not followed by rows.
 func (s *scanner) rest(t text, inserting bool) text {
-	var last token
+	var last sqltext.Token
 	for {
-		token := s.next()
+		token := s.Next()
 		switch {
-		case token.kind == end:
+		case token.Kind == sqltext.End:
 			return t
-		case token.is("("):
-			t.input = t.input || inserting && last.is("input")
+		case token.Is("("):
+			t.input = t.input || inserting && last.Is("input")
 			s.depth++
-		case token.is(")"):
+		case token.Is(")"):
 			s.depth--
-		case token.is(";"):
-			if s.peek().kind != end && !s.peek().is(";") {
+		case token.Is(";"):
+			if s.Peek().Kind != sqltext.End && !s.Peek().Is(";") {
 				t.several = true
 				return t
 			}
-		case s.depth == 0 && last.is("FORMAT") && token.kind == word:
-			t.format = string(token.text)
-		case last.is("INTO") && token.is("OUTFILE"), last.is("FROM") && token.is("INFILE"):
+		case s.depth == 0 && last.Is("FORMAT") && token.Kind == sqltext.Word:
+			t.format = string(token.Text)
+		case last.Is("INTO") && token.Is("OUTFILE"), last.Is("FROM") && token.Is("INFILE"):
 			t.files = true
 		}
 		last = token
 	}
 }
 
-type tokenKind int
-
-const (
-	end tokenKind = iota
-	word
-	quoted // `name` or "name"
-	literal
-	sign
-)
-
-type token struct {
-	kind tokenKind
-	from int
-	text []byte
-}
-
-// is compares a word without regard to case, or a sign.
-func (t token) is(keyword string) bool {
-	return (t.kind == word || t.kind == sign) && len(t.text) == len(keyword) && strings.EqualFold(string(t.text), keyword)
-}
-
-// scanner splits SQL as ClickHouse's Lexer does, as far as the scan needs it.
+// scanner is at a depth of parentheses.
 type scanner struct {
-	source []byte
-	at     int
-	depth  int
-}
+	sqltext.Scanner
 
-func (s *scanner) peek() token {
-	at := s.at
-	t := s.next()
-	s.at = at
-	return t
-}
-
-func (s *scanner) next() token {
-	s.skipSpace()
-	from := s.at
-	if from >= len(s.source) {
-		return token{kind: end, from: len(s.source)}
-	}
-	kind := sign
-	switch c := s.source[from]; {
-	case c == '\'':
-		kind = literal
-		s.skipQuoted(c)
-	case c == '"' || c == '`':
-		kind = quoted
-		s.skipQuoted(c)
-	case c == '$' && s.skipHeredoc():
-		kind = literal
-	case bytes.HasPrefix(s.source[from:], []byte("‘")):
-		kind = literal
-		s.skipPast("’")
-	case bytes.HasPrefix(s.source[from:], []byte("“")):
-		kind = quoted
-		s.skipPast("”")
-	case isWordByte(c):
-		kind = word
-		for s.at < len(s.source) && isWordByte(s.source[s.at]) {
-			s.at++
-		}
-	default:
-		s.at++
-	}
-	return token{kind: kind, from: from, text: s.source[from:s.at]}
-}
-
-func isWordByte(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '$'
-}
-
-func (s *scanner) skipSpace() {
-	for s.at < len(s.source) {
-		left := s.source[s.at:]
-		switch {
-		case strings.IndexByte(" \t\r\n\f\v\x00", left[0]) >= 0:
-			s.at++
-		case bytes.HasPrefix(left, []byte("\u00a0")): // no-break space
-			s.at += 2
-		case bytes.HasPrefix(left, []byte("--")), bytes.HasPrefix(left, []byte("//")),
-			bytes.HasPrefix(left, []byte("# ")), bytes.HasPrefix(left, []byte("#!")):
-			s.skipPast("\n")
-		case bytes.HasPrefix(left, []byte("/*")):
-			s.skipComment()
-		default:
-			return
-		}
-	}
-}
-
-// skipComment skips a block comment; ClickHouse's nest.
-func (s *scanner) skipComment() {
-	for depth := 0; s.at < len(s.source); {
-		switch left := s.source[s.at:]; {
-		case bytes.HasPrefix(left, []byte("/*")):
-			depth++
-			s.at += 2
-		case bytes.HasPrefix(left, []byte("*/")):
-			depth--
-			s.at += 2
-			if depth == 0 {
-				return
-			}
-		default:
-			s.at++
-		}
-	}
-}
-
-// skipPast skips to behind a mark, or to the end without one.
-func (s *scanner) skipPast(mark string) {
-	if i := bytes.Index(s.source[s.at:], []byte(mark)); i >= 0 {
-		s.at += i + len(mark)
-	} else {
-		s.at = len(s.source)
-	}
-}
-
-// skipQuoted skips a quoted text: backslash escapes, a doubled quote is one.
-func (s *scanner) skipQuoted(quote byte) {
-	for s.at++; s.at < len(s.source); s.at++ {
-		switch s.source[s.at] {
-		case '\\':
-			s.at++
-		case quote:
-			if s.at+1 < len(s.source) && s.source[s.at+1] == quote {
-				s.at++
-				continue
-			}
-			s.at++
-			return
-		}
-	}
-	s.at = len(s.source)
-}
-
-// skipHeredoc skips $tag$...$tag$ and reports whether there was one.
-func (s *scanner) skipHeredoc() bool {
-	left := s.source[s.at:]
-	length := bytes.IndexByte(left[1:], '$')
-	if length < 0 {
-		return false
-	}
-	mark := left[:length+2]
-	for _, c := range mark[1 : len(mark)-1] {
-		if !isWordByte(c) {
-			return false
-		}
-	}
-	closing := bytes.Index(left[len(mark):], mark)
-	if closing < 0 {
-		return false
-	}
-	s.at += 2*len(mark) + closing
-	return true
+	depth int
 }
