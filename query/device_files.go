@@ -248,29 +248,39 @@ func download(gateway *runtime.ServeMux, name string, open func(context.Context,
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		stream, err := open(ctx, path["id"])
-		var part *httpbody.HttpBody
-		var header metadata.MD
-		if err == nil {
-			part, err = stream.Recv()
-			header, _ = stream.Header()
+		sendParts(ctx, gateway, w, r, stream, err, map[string]string{
+			"Content-Type": csvType + "; charset=utf-8", "Content-Disposition": `attachment; filename="` + name + `"`,
+		})
+	}
+}
+
+// sendParts answers with a stream of parts as one body, or with the error that it
+// begins with. Without headers of its own the parts say what it is.
+func sendParts(ctx context.Context, gateway *runtime.ServeMux, w http.ResponseWriter, r *http.Request, stream grpc.ServerStreamingClient[httpbody.HttpBody], err error, headers map[string]string) {
+	var part *httpbody.HttpBody
+	var header metadata.MD
+	if err == nil {
+		part, err = stream.Recv()
+		header, _ = stream.Header()
+	}
+	if err != nil {
+		_, out := runtime.MarshalerForRequest(gateway, r)
+		runtime.HTTPError(runtime.NewServerMetadataContext(ctx, runtime.ServerMetadata{HeaderMD: header}), gateway, out, w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", part.GetContentType())
+	for name, value := range headers {
+		w.Header().Set(name, value)
+	}
+	if id := header.Get(requestIDKey); len(id) == 1 {
+		w.Header().Set(requestIDKey, id[0])
+	}
+	for ; err == nil; part, err = stream.Recv() {
+		if _, err := w.Write(part.GetData()); err != nil {
+			return // the caller is gone
 		}
-		ctx = runtime.NewServerMetadataContext(ctx, runtime.ServerMetadata{HeaderMD: header})
-		if err != nil {
-			runtime.HTTPError(ctx, gateway, out, w, r, err)
-			return
-		}
-		w.Header().Set("Content-Type", csvType+"; charset=utf-8")
-		w.Header().Set("Content-Disposition", `attachment; filename="`+name+`"`)
-		if id := header.Get(requestIDKey); len(id) == 1 {
-			w.Header().Set(requestIDKey, id[0])
-		}
-		for ; err == nil; part, err = stream.Recv() {
-			if _, err := w.Write(part.GetData()); err != nil {
-				return // the caller is gone
-			}
-		}
-		if !errors.Is(err, io.EOF) {
-			panic(http.ErrAbortHandler) // half a file must not look like a whole one
-		}
+	}
+	if !errors.Is(err, io.EOF) {
+		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
 	}
 }

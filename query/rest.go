@@ -63,12 +63,16 @@ func (s *Server) handler(ctx context.Context, inside *bufconn.Listener) (http.Ha
 		apiv1.RegisterModuleServiceHandler, apiv1.RegisterRelationshipServiceHandler, apiv1.RegisterDeviceHistoryServiceHandler,
 		apiv1.RegisterDeviceGroupServiceHandler, apiv1.RegisterDeviceTemplateServiceHandler,
 		apiv1.RegisterDeviceOperationServiceHandler, apiv1.RegisterDashboardServiceHandler, apiv1.RegisterExplorerQueryServiceHandler,
+		apiv1.RegisterQueryServiceHandler,
 	} {
 		if err := register(ctx, gateway, conn); err != nil {
 			return nil, nil, fmt.Errorf("register REST: %w", err)
 		}
 	}
 	if err := fileRoutes(gateway, conn); err != nil {
+		return nil, nil, err
+	}
+	if err := queryRoute(gateway, conn); err != nil {
 		return nil, nil, err
 	}
 	return s.observer.http(hardened(s.pages(versioned(gateway)))), conn, nil

@@ -78,6 +78,7 @@ func NewServer(deps Deps) *Server {
 	apiv1.RegisterEnrollmentGroupServiceServer(s.grpc, newEnrollmentGroupService(deps))
 	apiv1.RegisterDeviceGroupServiceServer(s.grpc, newDeviceGroupService(deps))
 	shown := newTiles(deps)
+	apiv1.RegisterQueryServiceServer(s.grpc, newQueryService(deps, questionLimits))
 	apiv1.RegisterDashboardServiceServer(s.grpc, newDashboardService(deps, shown))
 	apiv1.RegisterExplorerQueryServiceServer(s.grpc, newExplorerQueryService(deps, shown))
 	apiv1.RegisterDeviceTemplateServiceServer(s.grpc, newDeviceTemplateService(deps))

@@ -1,0 +1,336 @@
+package query
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/fleetlog/fleetlog/internal/access"
+	chconn "github.com/fleetlog/fleetlog/internal/clickhouse"
+	"github.com/fleetlog/fleetlog/internal/devicefilter"
+	"github.com/fleetlog/fleetlog/internal/template"
+	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
+	"github.com/fleetlog/fleetlog/query/fleetql"
+	"google.golang.org/genproto/googleapis/api/httpbody"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// queryService answers questions in the query language. What ClickHouse makes of them
+// is handed on as it comes; nothing is gathered here.
+type queryService struct {
+	apiv1.UnimplementedQueryServiceServer
+
+	db        *chconn.Conn
+	templates *template.Templates
+	groups    *deviceGroupService
+	limits    sqlLimits
+	gate      *turnstile
+}
+
+// questionLimits are those of everybody, until there are roles.
+var questionLimits = sqlLimits{
+	resultRows: 1_000_000, resultBytes: 1 << 30, readRows: 10_000_000_000, readBytes: 200 << 30, memory: maxQueryBytes, time: maxQueryTime, running: 8,
+}
+
+const (
+	// maxAnswer is how many rows an answer in JSON has that is not asked for in pages
+	// (FEATURES.md QRY-09).
+	maxAnswer = 10_000
+	// rowsAtOnce is how many rows are in one message.
+	rowsAtOnce = 500
+)
+
+func newQueryService(deps Deps, limits sqlLimits) *queryService {
+	return &queryService{db: deps.ClickHouse, templates: deps.Templates, groups: newDeviceGroupService(deps), limits: limits, gate: newTurnstile(limits.running)}
+}
+
+// questionToken is where a page begins: behind so many rows of the answer of a moment.
+type questionToken struct {
+	Skip   int    `json:"s"`
+	Pinned int64  `json:"p"` // Unix milliseconds
+	Of     uint32 `json:"o"`
+}
+
+// plan makes a plan of a request.
+func (s *queryService) plan(ctx context.Context, req *apiv1.QueryRequest, format string) (answerPlan, *question, error) {
+	p, err := access.FromContext(ctx)
+	if err != nil {
+		return answerPlan{}, nil, toStatus(err)
+	}
+	parsed, err := fleetql.Parse(req.GetQuery())
+	if err != nil {
+		return answerPlan{}, nil, badField("query", "%s", err)
+	}
+	q := &question{Query: parsed, text: req.GetQuery(), now: time.Now(), limit: int(s.limits.resultRows), typed: format == "arrow", filterSQL: filterSQL{parameters: map[string]string{"tenant": p.Tenant}}}
+	if format == "json" {
+		q.limit = maxAnswer
+	}
+	q.group = func(id string) (devicefilter.Expr, error) {
+		r, err := s.groups.group(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		return parseGroup(groupOf(r).GetFilter())
+	}
+	if err := s.templates.Ready(); err != nil {
+		return answerPlan{}, nil, toStatus(err)
+	}
+	for _, source := range parsed.From {
+		t := s.templates.Get(p.Tenant, source.Template)
+		if t == nil {
+			return answerPlan{}, nil, q.errorAt(source.Pos, "there is no published device template %s", source.Template)
+		}
+		q.templates = append(q.templates, t)
+	}
+	if err := q.paged(req, format); err != nil {
+		return answerPlan{}, nil, err
+	}
+	answer, err := q.answer()
+	return answer, q, err
+}
+
+// paged finds out which page is asked for.
+func (q *question) paged(req *apiv1.QueryRequest, format string) error {
+	if req.GetMaxpagesize() == 0 && req.GetPageToken() == "" {
+		return nil
+	}
+	if format != "json" {
+		return badField("maxpagesize", "pages are of JSON only: leave maxpagesize out, and the answer comes as a stream")
+	}
+	size, err := pageSize(req.GetMaxpagesize(), 1000, maxAnswer)
+	if err != nil {
+		return err
+	}
+	at, err := decodeToken[questionToken](req.GetPageToken())
+	if err != nil {
+		return err
+	}
+	if req.GetPageToken() == "" {
+		at.Pinned = q.now.UnixMilli()
+	} else if at.Of != q.hash() || at.Skip < 0 || at.Skip > 1e9 {
+		return badField("pageToken", "pageToken is of another query: send the query of the first page")
+	}
+	q.limit = 1e9
+	q.page = &questionPage{size: size, skip: at.Skip, pinned: time.UnixMilli(storable(at.Pinned))}
+	q.now = q.page.pinned
+	return nil
+}
+
+func (q *question) hash() uint32 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(q.text)) // never fails
+	return h.Sum32()
+}
+
+// next is the token of the page behind this one.
+func (q *question) next() string {
+	return encodeToken(questionToken{Skip: q.page.skip + q.page.size, Pinned: q.page.pinned.UnixMilli(), Of: q.hash()})
+}
+
+func (s *queryService) ExplainQuery(ctx context.Context, req *apiv1.QueryRequest) (*apiv1.QueryPlan, error) {
+	p, _, err := s.plan(ctx, req, "json")
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.QueryPlan{Sql: p.sql, Parameters: p.parameters, Table: p.table, Notes: p.notes}, nil
+}
+
+func (s *queryService) Query(req *apiv1.QueryRequest, stream grpc.ServerStreamingServer[httpbody.HttpBody]) error {
+	ctx := stream.Context()
+	format := strings.ToLower(req.GetFormat())
+	if format == "" {
+		format = "json"
+	}
+	if format != "json" && format != "csv" && format != "arrow" {
+		return badField("format", "format %.20q is not one: use json, csv or arrow", req.GetFormat())
+	}
+	p, q, err := s.plan(ctx, req, format)
+	if err != nil {
+		return err
+	}
+	out := &partWriter{stream: stream}
+	switch {
+	case q.Explain:
+		out.kind = "application/json"
+		text, err := json.Marshal(map[string]any{"results": []any{map[string]any{"sql": p.sql, "parameters": p.parameters, "table": p.table, "notes": p.notes}}})
+		if err != nil {
+			return toStatus(err)
+		}
+		_, err = out.Write(text)
+		return err
+	case format == "csv":
+		out.kind = "text/csv; charset=utf-8"
+		return s.stream(ctx, p, "CSVWithNames", func(rows io.Reader) error { _, err := io.CopyBuffer(out, rows, make([]byte, partBytes)); return err })
+	case format == "arrow":
+		out.kind = "application/vnd.apache.arrow.stream"
+		return s.stream(ctx, p, "ArrowStream", func(rows io.Reader) error { _, err := io.CopyBuffer(out, rows, make([]byte, partBytes)); return err })
+	}
+	out.kind = "application/json"
+	return s.stream(ctx, p, "JSONEachRow", func(rows io.Reader) error { return writeResults(out, rows, q) })
+}
+
+// stream runs the statement and hands its rows on. When the caller goes away
+// ClickHouse stops.
+func (s *queryService) stream(ctx context.Context, p answerPlan, format string, hand func(io.Reader) error) error {
+	leave, ok := s.gate.enter(p.parameters["tenant"])
+	if !ok {
+		return status.Errorf(codes.ResourceExhausted, "%d queries of yours are running, which is the most: wait for one to end", s.gate.most)
+	}
+	defer leave()
+	ctx, cancel := context.WithTimeout(ctx, s.limits.time+time.Second)
+	defer cancel()
+	values := url.Values{
+		"database": {s.db.Database()}, "default_format": {format}, "date_time_output_format": {"iso"}, "prefer_column_name_to_alias": {"1"},
+		"output_format_json_quote_64bit_integers": {"0"}, "output_format_json_quote_denormals": {"0"}, "join_use_nulls": {"0"},
+		"cancel_http_readonly_queries_on_client_close": {"1"}, "optimize_read_in_order": {"1"}, "optimize_aggregation_in_order": {"1"}, "readonly": {"2"},
+	}
+	for name, value := range s.limits.settings() {
+		values.Set(name, strconv.FormatInt(value, 10))
+	}
+	for name, value := range p.parameters {
+		values.Set("param_"+name, value)
+	}
+	answer, err := s.db.Forward(ctx, p.sql, values, false)
+	if err != nil {
+		return queryFailure(ctx, err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return s.failure(ctx, answer)
+	}
+	if err := hand(answer.Body); err != nil {
+		if ctx.Err() != nil {
+			return toStatus(ctx.Err())
+		}
+		if _, ok := status.FromError(err); ok {
+			return err
+		}
+		return &unavailableError{fmt.Errorf("read the answer of ClickHouse: %w", err), "the answer broke off: try again"}
+	}
+	return nil
+}
+
+// failure is the status of an answer that is none.
+func (s *queryService) failure(ctx context.Context, answer *http.Response) error {
+	text, _ := io.ReadAll(io.LimitReader(answer.Body, 4<<10)) // as much of it as there is
+	code, err := strconv.Atoi(answer.Header.Get("X-ClickHouse-Exception-Code"))
+	if err != nil {
+		return queryFailure(ctx, fmt.Errorf("ClickHouse answers %s: %s", answer.Status, text))
+	}
+	switch code {
+	case 158, 307, 396: // TOO_MANY_ROWS, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES
+		return status.Error(codes.ResourceExhausted, "the query reads or answers with more than is allowed: ask for a shorter time or fewer devices, or use GROUP BY")
+	}
+	return queryFailure(ctx, fmt.Errorf("query ClickHouse: %w", &clickhouse.Exception{Code: int32(code), Message: string(text)}))
+}
+
+// partWriter sends what is written to it as parts of an answer.
+type partWriter struct {
+	stream grpc.ServerStreamingServer[httpbody.HttpBody]
+	kind   string
+}
+
+// Write sends one message.
+func (w *partWriter) Write(p []byte) (int, error) {
+	if err := w.stream.Send(&httpbody.HttpBody{ContentType: w.kind, Data: p}); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// writeResults makes IoT Central's answer of rows of JSON, a line each. One row more
+// than a page has says that there is another page.
+func writeResults(out io.Writer, rows io.Reader, q *question) error {
+	most := -1
+	if q.page != nil {
+		most = q.page.size
+	}
+	in, part := make([]byte, partBytes), make([]byte, 0, partBytes+1024)
+	part = append(part, `{"results":[`...)
+	n, open := 0, false // rows begun, and whether the newest is not ended
+	for {
+		read, err := rows.Read(in)
+		for rest := in[:read]; len(rest) > 0; {
+			if !open {
+				if n++; n > 1 && (most < 0 || n <= most) {
+					part = append(part, ',')
+				}
+				open = true
+			}
+			end := bytes.IndexByte(rest, '\n')
+			line := rest
+			if end >= 0 {
+				line, rest, open = rest[:end], rest[end+1:], false
+			} else {
+				rest = nil
+			}
+			if most < 0 || n <= most {
+				part = append(part, line...)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if len(part) >= partBytes/2 {
+			if _, err := out.Write(part); err != nil {
+				return err
+			}
+			part = part[:0]
+		}
+	}
+	part = append(part, ']')
+	if most >= 0 && n > most {
+		part = append(part, `,"nextPageToken":`...)
+		part = strconv.AppendQuote(part, q.next())
+	}
+	_, err := out.Write(append(part, '}'))
+	return err
+}
+
+func (s *queryService) StreamQuery(req *apiv1.QueryRequest, stream grpc.ServerStreamingServer[apiv1.QueryRows]) error {
+	ctx := stream.Context()
+	p, _, err := s.plan(ctx, req, "rows")
+	if err != nil {
+		return err
+	}
+	return s.stream(ctx, p, "JSONEachRow", func(rows io.Reader) error {
+		lines := json.NewDecoder(rows)
+		batch := &apiv1.QueryRows{}
+		for {
+			var row map[string]any
+			err := lines.Decode(&row)
+			if err == nil {
+				var one *structpb.Struct
+				one, err = structpb.NewStruct(row)
+				batch.Rows = append(batch.Rows, one)
+			}
+			if ended := errors.Is(err, io.EOF); err != nil && !ended {
+				return err
+			} else if len(batch.GetRows()) == rowsAtOnce || ended && len(batch.GetRows()) > 0 {
+				if err := stream.Send(batch); err != nil {
+					return err
+				}
+				batch = &apiv1.QueryRows{}
+			}
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+		}
+	})
+}
