@@ -174,6 +174,10 @@ func addProjections(p *platform, have *parts) error {
 		{"device events", projections.NewDeviceEvents},
 		{"devices", projections.NewDevices},
 		{"device state history", projections.NewDeviceStateHistory},
+		{"catalog events", projections.NewCatalogEvents},
+		{"alert events", projections.NewAlertEvents},
+		{"job events", projections.NewJobEvents},
+		{"dead letter", projections.NewDeadLetter},
 	} {
 		running, err := projection.construct(have.log, have.analytics, options)
 		if err != nil {
