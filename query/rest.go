@@ -62,7 +62,7 @@ func (s *Server) handler(ctx context.Context, inside *bufconn.Listener) (http.Ha
 		apiv1.RegisterPropertyServiceHandler, apiv1.RegisterCommandServiceHandler, apiv1.RegisterMessageServiceHandler,
 		apiv1.RegisterModuleServiceHandler, apiv1.RegisterRelationshipServiceHandler, apiv1.RegisterDeviceHistoryServiceHandler,
 		apiv1.RegisterDeviceGroupServiceHandler, apiv1.RegisterDeviceTemplateServiceHandler,
-		apiv1.RegisterDeviceOperationServiceHandler,
+		apiv1.RegisterDeviceOperationServiceHandler, apiv1.RegisterDeadLetterServiceHandler,
 	} {
 		if err := register(ctx, gateway, conn); err != nil {
 			return nil, nil, fmt.Errorf("register REST: %w", err)

@@ -13,7 +13,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/enginetest"
 )
 
-// layoutDevices send layoutRows messages, one in ten seconds each.
+// layoutDevices send layoutRows messages, one in two minutes each.
 const (
 	layoutDevices = 10_000
 	layoutRows    = 2_000_000
@@ -74,7 +74,7 @@ func source(b *testing.B, conn *clickhouse.Conn) {
 		"CREATE TABLE source (n UInt64, device String, ts DateTime64(3, 'UTC'), body String, id String) ENGINE = MergeTree ORDER BY n",
 		fmt.Sprintf(`INSERT INTO source WITH number %% %[1]d AS d, intDiv(number, %[1]d) AS step
 			SELECT number, concat('thermostat-', leftPad(toString(d), 5, '0')),
-				toDateTime64('2026-11-01 00:00:00', 3, 'UTC') + toIntervalMillisecond(step * 10000 + sipHash64(d) %% 10000 + rand() %% 40),
+				toDateTime64('2026-11-01 00:00:00', 3, 'UTC') + toIntervalMillisecond(step * 120000 + sipHash64(d) %% 120000 + rand() %% 40),
 				multiIf(sipHash64(number) %% 100 = 0, concat('{"event":"restarted","uptime":', toString(rand(1) %% 100000), '}'),
 					concat('{"temperature":', toString(round(21 + 4 * sin((step + d) / 360) + (rand(2) %% 100) / 200, 2)),
 					',"humidity":', toString(round(45 + 9 * cos((step + d) / 700) + (rand(3) %% 100) / 100, 1)),
@@ -93,7 +93,7 @@ func source(b *testing.B, conn *clickhouse.Conn) {
 
 var layoutQuestions = []struct{ name, sql string }{
 	{"device-day-ms", "SELECT toStartOfMinute(ts) AS m, avg(body.temperature::Float64) FROM telemetry WHERE tenant = 'default' AND device = 'thermostat-04711' AND ts >= '2026-11-01 00:00:00' AND ts < '2026-11-02 00:00:00' GROUP BY m"},
-	{"fleet-5min-ms", "SELECT avg(body.temperature::Float64), max(body.humidity::Float64) FROM telemetry WHERE tenant = 'default' AND ts >= '2026-11-01 00:10:00' AND ts < '2026-11-01 00:15:00'"},
+	{"fleet-hour-ms", "SELECT avg(body.temperature::Float64), max(body.humidity::Float64) FROM telemetry WHERE tenant = 'default' AND ts >= '2026-11-01 03:00:00' AND ts < '2026-11-01 04:00:00'"},
 	{"latest-ms", "SELECT count() FROM (SELECT device, argMax(body.temperature, (ts, offset)) FROM telemetry WHERE tenant = 'default' GROUP BY device)"},
 	{"bodies-ms", "SELECT sum(length(toJSONString(body))) FROM telemetry WHERE tenant = 'default' AND device >= 'thermostat-04700' AND device < 'thermostat-04800'"},
 }
