@@ -30,12 +30,16 @@ const Forever time.Duration = 0
 // merge weighs every row against them.
 const maxExceptions = 100
 
+// rollupTime is the time column of rollups. Their rows without a tenant are marks of the
+// projection, by which it knows what it has added up.
+const rollupTime = "ts"
+
 // retained are the tables whose rows may go, with the time that counts. Nothing of
 // the others may: a device's past is folded from all of its events.
 var retained = map[string]string{
 	"telemetry":      "enqueued_at",
-	"telemetry_1m":   "ts",
-	"telemetry_1h":   "ts",
+	"telemetry_1m":   rollupTime,
+	"telemetry_1h":   rollupTime,
 	"catalog_events": "logged_at",
 	"alert_events":   "logged_at",
 	"job_events":     "logged_at",
@@ -143,6 +147,9 @@ func parseSpan(text string) (time.Duration, error) {
 func (t TableRetention) expression(column string) string {
 	bySpan := map[time.Duration][]string{}
 	var exceptions []string
+	if column == rollupTime {
+		exceptions = append(exceptions, quote("")) // the projection's marks stay
+	}
 	for tenant, span := range t.Tenants {
 		if span != t.Default {
 			bySpan[span] = append(bySpan[span], quote(tenant))
@@ -170,7 +177,7 @@ func clause(column string, span time.Duration, in string, tenants []string) stri
 	return text + " WHERE tenant " + in + " (" + strings.Join(tenants, ", ") + ")"
 }
 
-// quote makes a literal of what tenantName matches.
+// quote makes a literal of what tenantName matches, and of nothing.
 func quote(tenant string) string { return "'" + tenant + "'" }
 
 // Apply gives the tables their retention where they have another.
