@@ -80,7 +80,9 @@ func family(comment string) (string, bool) {
 }
 
 // plain is a column that is there under the same name.
-func plain(name, kind, comment string) column { return column{name, kind, row + quoteName(name), comment} }
+func plain(name, kind, comment string) column {
+	return column{name, kind, row + quoteName(name), comment}
+}
 
 // base are the views every tenant has.
 func base(p place) []view {
