@@ -102,7 +102,7 @@ func giveZebra(t *testing.T, p *process) {
 			`{"@id":"dtmi:zebraview:T;1","@type":["DeviceModel"],"displayName":"zebraview","capabilityModel":{"@id":"dtmi:zebraview:M;1","@type":"Interface","contents":[{"@type":"Telemetry","name":"zebracolumn","schema":"double"}]}}`)}},
 	})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return p.sql("EXISTS tenant_zebra.zebraview") == "1\n" }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return p.sql("EXISTS tenant_zebra.zebraview") == "1" }, 10*time.Second, 10*time.Millisecond)
 	for _, table := range strings.Fields(p.sql("SELECT name FROM system.tables WHERE database = 'fleetlog' AND name != 'schema_migrations'")) {
 		for _, tenant := range []string{"zebra", "default"} {
 			value := map[string]string{"zebra": "zebrarow", "default": "mine"}[tenant]
@@ -127,7 +127,7 @@ func TestAnAnalystSeesNothingOfAnotherTenant(t *testing.T) {
 			return fmt.Errorf("%s: %s", statement, answer)
 		}
 		for _, secret := range append(secrets, p.dir) {
-			if strings.Contains(answer, secret) {
+			if strings.Contains(answer, secret) && !strings.Contains(statement, secret) { // errors quote the statement
 				return fmt.Errorf("%s %s: %.500s", statement, values.Encode(), answer)
 			}
 		}
@@ -141,13 +141,16 @@ func TestAnAnalystSeesNothingOfAnotherTenant(t *testing.T) {
 	var work errgroup.Group
 	work.SetLimit(4)
 	try := func(statement string, values url.Values) {
+		if values == nil {
+			values = url.Values{"max_execution_time": {"2"}} // some tables have no end
+		}
 		work.Go(func() error { return tried(statement, values) })
 	}
 	for _, table := range strings.Split(strings.TrimSpace(p.sql("SELECT concat('`', database, '`.`', name, '`') FROM system.tables")), "\n") {
 		for _, form := range []string{"SELECT * FROM %s LIMIT 1000 FORMAT JSONEachRow", "SELECT count() FROM %s", "DESCRIBE TABLE %s", "SHOW CREATE TABLE %s", "EXISTS %s", "EXPLAIN QUERY TREE SELECT * FROM %s", "SHOW COLUMNS FROM %s"} {
 			try(fmt.Sprintf(form, table), nil)
 		}
-		try("SELECT * FROM (SELECT * FROM "+table+") UNION ALL SELECT * FROM "+table+" FORMAT JSONEachRow", nil)
+		try("SELECT * FROM (SELECT * FROM "+table+" LIMIT 1000) UNION ALL SELECT * FROM "+table+" LIMIT 1000 FORMAT JSONEachRow", nil)
 	}
 	arguments := []string{"", "'" + file + "'", "'tenant_zebra'", "concat('tenant', '_zebra'), 'zebraview', 'zebracolumn'", "1, 'fleetlog.telemetry'"}
 	for _, name := range strings.Fields(p.sql("SELECT name FROM system.functions WHERE NOT is_aggregate")) {
@@ -176,7 +179,7 @@ func TestAnAnalystSeesNothingOfAnotherTenant(t *testing.T) {
 	} {
 		require.NoError(t, tried("SELECT * FROM telemetry FORMAT JSONEachRow", values))
 	}
-	require.Equal(t, "zebrarow\n", p.sql("SELECT device FROM fleetlog.telemetry WHERE tenant = 'zebra'"), "nothing was changed")
+	require.Equal(t, "zebrarow", p.sql("SELECT device FROM fleetlog.telemetry WHERE tenant = 'zebra'"), "nothing was changed")
 	_, answer := p.analyst("SHOW DATABASES", nil)
 	require.Equal(t, "tenant_default\n", answer)
 }
