@@ -61,7 +61,7 @@ func (d *sqlDoor) answer(w http.ResponseWriter, r *http.Request) error {
 		return &sqlError{http.StatusUnauthorized, 516, "AUTHENTICATION_FAILED", "send an API token as the password, with any user name"}
 	}
 	database := clickhouse.TenantDatabase(d.db.Database(), principal.Tenant)
-	asked, err := readSQL(w, r, database)
+	asked, err := readSQL(r, database)
 	if err != nil {
 		return err
 	}

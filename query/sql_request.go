@@ -67,7 +67,7 @@ type sqlRequest struct {
 }
 
 // readSQL reads a request: the statement is the parameter query, a line end, the body.
-func readSQL(w http.ResponseWriter, r *http.Request, database string) (*sqlRequest, error) {
+func readSQL(r *http.Request, database string) (*sqlRequest, error) {
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {
 		return nil, badSQL("use GET or POST")
 	}

@@ -107,7 +107,7 @@ func giveZebra(t *testing.T, p *process) {
 		for _, tenant := range []string{"zebra", "default"} {
 			value := map[string]string{"zebra": "zebrarow", "default": "mine"}[tenant]
 			columns := strings.Fields(p.sql("SELECT name FROM system.columns WHERE database = 'fleetlog' AND table = '" + table + "' AND name != 'tenant' AND type IN ('String', 'LowCardinality(String)')"))
-			p.sql(fmt.Sprintf("INSERT INTO fleetlog.%s (tenant, `%s`) SELECT '%s'%s", table, strings.Join(columns, "`, `"), tenant, strings.Repeat(", '"+value+"'", len(columns))))
+			p.sql(fmt.Sprintf("INSERT INTO fleetlog.%s (tenant, %s) SELECT '%s'%s", table, strings.Join(columns, ", "), tenant, strings.Repeat(", '"+value+"'", len(columns))))
 		}
 	}
 }

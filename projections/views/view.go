@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
@@ -80,7 +81,9 @@ func family(comment string) (string, bool) {
 }
 
 // plain is a column that is there under the same name.
-func plain(name, kind, comment string) column { return column{name, kind, row + quoteName(name), comment} }
+func plain(name, kind, comment string) column {
+	return column{name, kind, row + quoteName(name), comment}
+}
 
 // base are the views every tenant has.
 func base(p place) []view {
@@ -126,12 +129,13 @@ func base(p place) []view {
 // rollup sums up what ClickHouse has not merged yet.
 func rollup(p place, name, of string, series []column) view {
 	number := func(name, expression, comment string) column { return column{name, "Float64", expression, comment} }
-	columns := append(series[:len(series):len(series)],
+	columns := slices.Concat(series, []column{
 		plain("ts", "DateTime64(0, 'UTC')", "When "+of+" begins"),
 		column{"count", "UInt64", "sum(_row.count)", "How many values there were"},
 		number("avg", "sum(_row.sum) / sum(_row.count)", "Their average"), number("sum", "sum(_row.sum)", "Their sum"),
 		number("min", "min(_row.min)", "The least"), number("max", "max(_row.max)", "The greatest"),
-		number("first", "tupleElement(min(_row.first), 'value')", "The first by time"), number("last", "tupleElement(max(_row.last), 'value')", "The last by time"))
+		number("first", "tupleElement(min(_row.first), 'value')", "The first by time"), number("last", "tupleElement(max(_row.last), 'value')", "The last by time"),
+	})
 	return view{
 		name: name, comment: "Numbers that devices sent, one row for " + of, columns: columns,
 		from: p.from(name) + " GROUP BY _row.path, _row.device, _row.component, _row.module, _row.ts",

@@ -194,7 +194,7 @@ func TestValuesAreTypedOrNull(t *testing.T) {
 			"time":"03:04:05","duration":"PT1H","state":"on","level":"high","object":{"x":1.5,"inner":{"s":"t"}},"numbers":[1,2.5,null,null],"objects":[{"x":1},{"x":null}],"nested":[[1],[2,3]],
 			"map":{"k":1,"l":null},"place":{"lat":1.25,"lon":2,"alt":3},"vector":{"x":1,"y":2,"z":3},"point":{"lat":1,"lon":2,"alt":null},"line":"{\"coordinates\":[[1,2],[3,4]],\"type\":\"LineString\"}"}`},
 		{"nothing", `{}`, nothing},
-				{"other kinds", `{"double":"1","float":true,"integer":3.5,"long":"7","boolean":1,"string":5,"date":"2026-02-30","dateTime":"2026","time":"noon","duration":"an hour","state":9,"level":"x",
+		{"other kinds", `{"double":"1","float":true,"integer":3.5,"long":"7","boolean":1,"string":5,"date":"2026-02-30","dateTime":"2026","time":"noon","duration":"an hour","state":9,"level":"x",
 			"object":5,"numbers":"x","objects":{"x":1},"nested":7,"map":[1],"place":"here","vector":[1,2,3],"point":[1,2],"line":"x"}`, nothing},
 		{"other kinds of these", `{"double":[1],"float":{"a":1},"integer":99999999999,"long":1e300,"boolean":"true","string":["x"],"date":20260102,"dateTime":"2026-01-02 03:04","time":3,"duration":"P","state":"on","level":1,
 			"numbers":{"a":1},"map":"x"}`, strings.Replace(nothing, `"duration":null`, `"duration":"P"`, 1)},
