@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fleetlog/fleetlog/internal/sqltext"
 )
 
 // sqlLimits bound one analyst's statements. ClickHouse enforces all but the last.
@@ -128,16 +130,22 @@ func (q *sqlRequest) parameters(limits sqlLimits) (url.Values, error) {
 			if lowered, ok := lower(value, most); ok {
 				forward.Set(name, lowered)
 			}
+		case sqltext.OutsideSetting(name):
+			return nil, unchangeable(name)
 		case name == "default_format", strings.HasPrefix(name, "param_"), strings.HasPrefix(name, "output_format_"), sqlSettings[name]:
 			forward.Set(name, value)
 		case name == "decompress" && value == "1":
 			return nil, badSQL("ClickHouse's own compression is not taken: turn it off, or use gzip")
 		case name == "decompress":
 		default:
-			return nil, &sqlError{http.StatusForbidden, 452, "SETTING_CONSTRAINT_VIOLATION", fmt.Sprintf("the setting %.60q cannot be changed here", name)}
+			return nil, unchangeable(name)
 		}
 	}
 	return forward, nil
+}
+
+func unchangeable(setting string) error {
+	return &sqlError{http.StatusForbidden, 452, "SETTING_CONSTRAINT_VIOLATION", fmt.Sprintf("the setting %.60q cannot be changed here", setting)}
 }
 
 // lower is a limit that the client asks for, if it is one below the most; 0 means

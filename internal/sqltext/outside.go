@@ -18,10 +18,12 @@ var outsideCalls = names(`eval arrowstream executable disk getServerPort showCer
 // Table engines that store or read outside of the storage directory without a grant.
 var outsideEngines = names(`EmbeddedRocksDB FileLog ArrowStream Executable ExecutablePool Kafka RabbitMQ NATS Redis MongoDB`)
 
-// Settings that name files, and those that turn functions of the first list on
-// or make expressions of inserted rows.
-var outsideSettings = []string{"format_template_", "format_schema", "input_format_values_", "allow_experimental_eval",
-	"allow_experimental_ai", "allow_introspection", "schema_inference_make", "rocksdb"}
+// Settings, by how they begin, that name files and hosts, that make expressions of
+// texts or of inserted rows, that have statements read as another language, and that
+// turn functions of the lists on.
+var outsideSettings = []string{"format_template_", "format_schema", "output_format_schema", "input_format_record_errors", "format_avro_schema_registry",
+	"rename_files", "url_base", "input_format_values_", "additional_", "parallel_replicas_custom_key", "dialect", "polyglot", "promql", "allow_experimental_eval",
+	"allow_experimental_ai", "ai_function", "allow_introspection"}
 
 // OutsideSetting reports whether a setting could reach outside of ClickHouse.
 func OutsideSetting(name string) bool {
