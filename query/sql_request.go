@@ -13,19 +13,22 @@ import (
 	"github.com/fleetlog/fleetlog/internal/sqltext"
 )
 
-// sqlLimits bound one analyst's statements. ClickHouse enforces all but the last.
+// sqlLimits bound one analyst's statements. ClickHouse enforces all but the last three.
 type sqlLimits struct {
 	// resultRows, resultBytes bound an answer; readRows, readBytes what is read for it.
 	resultRows, resultBytes, readRows, readBytes int64
 	memory                                       int64 // bytes
 	time                                         time.Duration
-	// running is how many statements a tenant may have at once on one node.
-	running int
+	// running is how many statements a tenant may have at once on one node, runningInAll
+	// how many all may: fewer than the embedded engine runs, which Fleetlog itself needs
+	// too. Others wait so long.
+	running, runningInAll int64
+	wait                  time.Duration
 }
 
 // analystLimits are those of everybody, until there are roles.
 var analystLimits = sqlLimits{
-	resultRows: 10_000_000, resultBytes: 4 << 30, readRows: 10_000_000_000, readBytes: 200 << 30, memory: maxQueryBytes, time: time.Minute, running: 8,
+	resultRows: 10_000_000, resultBytes: 4 << 30, readRows: 10_000_000_000, readBytes: 200 << 30, memory: 1 << 30, time: time.Minute, running: 3, runningInAll: 4, wait: 30 * time.Second,
 }
 
 // settings are the limits as ClickHouse has them.

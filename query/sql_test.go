@@ -173,7 +173,7 @@ func TestSQLLimitsHold(t *testing.T) {
 
 func TestSQLRunsSoManyAtOnceAndStopsWhenTheClientLeaves(t *testing.T) {
 	limits := analystLimits
-	limits.running = 1
+	limits.running, limits.wait = 1, 20*time.Millisecond
 	n := newSQLNode(t, limits)
 	status, _ := n.ask("SELECT 1")
 	require.Equal(t, http.StatusOK, status)

@@ -121,6 +121,12 @@ func TestAnAnalystSeesNothingOfAnotherTenant(t *testing.T) {
 	require.NoError(t, err)
 	p.sees("SELECT device FROM telemetry", "mine\n")
 
+	for _, view := range strings.Fields(p.sql("SELECT name FROM system.tables WHERE database = 'tenant_default'")) {
+		status, answer := p.analyst("SELECT * FROM "+view+" FORMAT JSONEachRow", nil)
+		require.Equal(t, http.StatusOK, status, answer)
+		require.Equal(t, 1, strings.Count(answer, `"device":"mine"`), "%s: %s", view, answer)
+	}
+
 	tried := func(statement string, values url.Values) error {
 		status, answer := p.analyst(statement, values)
 		if status == 0 {
