@@ -143,10 +143,8 @@ func (w window) analyst(database string) error {
 	case name == "information_schema":
 		return errors.New("information_schema is not available here: SHOW TABLES and DESCRIBE tell what there is")
 	}
-	if w.last.Is(".") {
-		if of, _ := w.before.name(); of == "system" && !systemTables[name] {
-			return fmt.Errorf("system.%s is not available to analysts", name)
-		}
+	if w.of("system") && !systemTables[name] {
+		return fmt.Errorf("system.%s is not available to analysts", name)
 	}
 	return foreign(w.token.written(), database)
 }

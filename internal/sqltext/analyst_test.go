@@ -24,7 +24,7 @@ func TestOutsideIsRefused(t *testing.T) {
 	}
 	for _, statement := range []string{
 		"SELECT t.file FROM t", "SELECT 1 AS file", "SELECT 'file(1)' -- file('x')", "SELECT disk, eval FROM t", "SELECT file.x FROM (SELECT 1 AS x) AS file",
-		"INSERT INTO t FORMAT Native", "SELECT body.`file` FROM t", "SELECT 'ä'",
+		"INSERT INTO t FORMAT Native", "SELECT body.`stack_trace` FROM t WHERE t.dialect = 'x' AND additional_info = 'y'", "SELECT body.`file` FROM t", "SELECT 'ä'",
 	} {
 		require.NoError(t, Outside(statement), statement)
 	}
