@@ -54,7 +54,7 @@ const (
 )
 
 func newQueryService(deps Deps, limits sqlLimits) *queryService {
-	return &queryService{db: deps.ClickHouse, templates: deps.Templates, groups: newDeviceGroupService(deps), limits: limits, gate: newTurnstile(limits.running)}
+	return &queryService{db: deps.ClickHouse, templates: deps.Templates, groups: newDeviceGroupService(deps), limits: limits, gate: newTurnstile(int(limits.running))}
 }
 
 // questionToken is where a page begins: behind so many rows of the answer of a moment.
