@@ -91,9 +91,12 @@ func (s *settlement) insertHalves(ctx context.Context, r rows, token string) err
 }
 
 // maxRepairs is how often rows that were inserted, and that ClickHouse has confirmed,
-// are looked for and inserted again. Rows older than the table's retention are gone
-// as soon as they are there.
-const maxRepairs = 5
+// are looked for and inserted again. Rows older than the table's retention, an hour
+// at least, are gone as soon as they are there.
+const (
+	maxRepairs        = 5
+	shortestRetention = time.Hour
+)
 
 // complete inserts the rows that are not in the sink although they should be.
 // It must only be called when no insert of them is under way.
@@ -103,7 +106,7 @@ func (s *settlement) complete(ctx context.Context, r rows, token string) error {
 		if err != nil || len(missing) == 0 {
 			return err
 		}
-		if n > maxRepairs {
+		if n > maxRepairs && time.Since(r.newest(missing)) > shortestRetention {
 			s.retry.logger.Warn("rows are gone each time they were inserted: they are older than the table's retention", "token", token, "rows", len(missing))
 			return nil
 		}
@@ -113,6 +116,15 @@ func (s *settlement) complete(ctx context.Context, r rows, token string) error {
 			return err
 		}
 	}
+}
+
+// newest is when the newest of some rows came to the log.
+func (r *rows) newest(indexes []int) time.Time {
+	newest := int64(0)
+	for _, i := range indexes {
+		newest = max(newest, r.loggedAt.of[i])
+	}
+	return time.UnixMilli(newest)
 }
 
 // missing are the indexes of the rows that are neither in the sink nor aside.
