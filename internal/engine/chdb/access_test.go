@@ -164,3 +164,24 @@ func TestAnalystSeesOwnViewsOnly(t *testing.T) {
 		got.close()
 	}
 }
+
+// What operators run on a ClickHouse of theirs names the same roles, and ClickHouse
+// can read it.
+func TestOperatorsStatementsAreReadable(t *testing.T) {
+	_, url := startEngine(t)
+	content, err := os.ReadFile("../../../deploy/clickhouse/analysts.sql")
+	require.NoError(t, err)
+	require.Contains(t, string(content), "CREATE ROLE IF NOT EXISTS "+NodeRole+";")
+	require.Contains(t, string(content), "CREATE ROLE IF NOT EXISTS "+AnalystRole+";")
+	var statements []string
+	for line := range strings.Lines(string(content)) {
+		if !strings.HasPrefix(line, "--") {
+			statements = append(statements, line)
+		}
+	}
+	for statement := range strings.SplitSeq(strings.Join(statements, ""), ";") {
+		if strings.TrimSpace(statement) != "" {
+			ask(t, url, "EXPLAIN AST "+strings.TrimSpace(statement))
+		}
+	}
+}
