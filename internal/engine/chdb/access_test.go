@@ -151,8 +151,8 @@ func TestAnalystSeesOwnViewsOnly(t *testing.T) {
 		require.Error(t, s.exec(statement), statement)
 	}
 	for _, table := range closedTables {
-		if table == "stack_trace" || table == "symbols" {
-			continue // the one ends the process, the other takes seconds
+		if sqltext.Outside("SELECT * FROM system."+table) != nil {
+			continue // reading them harms the process
 		}
 		got, err := s.run("SELECT count() FROM (SELECT 1 FROM system."+table+" LIMIT 1)", "TSV", nil)
 		if err != nil {
