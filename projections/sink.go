@@ -48,12 +48,12 @@ func insertSettings(token string) driver.Settings {
 	}
 }
 
-// settings are those of an insert, on a cluster too: there it is answered when each
+// settingsOn are those of an insert, on a cluster too: there it is answered when each
 // shard has its share, and of each shard the majority of its replicas. The shards
 // know the token, each for its share, which is the same whenever the block is.
-func (c *clickHouse) settings(token string) driver.Settings {
+func settingsOn(conn *clickhouse.Conn, token string) driver.Settings {
 	settings := insertSettings(token)
-	if c.conn.Cluster() != "" {
+	if conn.Cluster() != "" {
 		settings["distributed_foreground_insert"] = 1
 		settings["insert_quorum"] = "auto"
 	}
@@ -74,7 +74,7 @@ func (c *clickHouse) insert(ctx context.Context, rows rows, token string) error 
 			names, types, values = append(names, name), append(types, driver.ColumnNameAndType{Name: name, Type: kind}), append(values, v)
 		}
 	}
-	ctx = driver.Context(ctx, driver.WithColumnNamesAndTypes(types), driver.WithSettings(c.settings(token)))
+	ctx = driver.Context(ctx, driver.WithColumnNamesAndTypes(types), driver.WithSettings(settingsOn(c.conn, token)))
 	batch, err := c.conn.PrepareBatch(ctx, "INSERT INTO "+c.table.name+" ("+strings.Join(names, ", ")+")")
 	if err != nil {
 		return fmt.Errorf("prepare insert: %w", err)
