@@ -12,7 +12,8 @@ import (
 // once, or put aside.
 type settlement struct {
 	*writer
-	aside map[int64]bool // offsets of rows the sink refused
+	aside   map[int64]bool // offsets of rows the sink refused
+	repairs int            // so far
 }
 
 // insertAgain inserts the rows of a block that somebody else may have been about
@@ -90,10 +91,9 @@ func (s *settlement) insertHalves(ctx context.Context, r rows, token string) err
 	return nil
 }
 
-// maxRepairs is how often rows that were inserted, and that ClickHouse has confirmed,
-// are looked for and inserted again. Rows older than the table's retention are gone
-// as soon as they are there.
-const maxRepairs = 5
+// maxRepairs is how often, for one block, rows are inserted that should be there.
+// Rows older than the table's retention are gone as soon as they are.
+const maxRepairs = 10
 
 // complete inserts the rows that are not in the sink although they should be.
 // It must only be called when no insert of them is under way.
@@ -103,7 +103,7 @@ func (s *settlement) complete(ctx context.Context, r rows, token string) error {
 		if err != nil || len(missing) == 0 {
 			return err
 		}
-		if n > maxRepairs {
+		if s.repairs++; s.repairs > maxRepairs {
 			s.retry.logger.Warn("rows are gone each time they were inserted: they are older than the table's retention", "token", token, "rows", len(missing))
 			return nil
 		}
