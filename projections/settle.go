@@ -12,7 +12,8 @@ import (
 // once, or put aside.
 type settlement struct {
 	*writer
-	aside map[int64]bool // offsets of rows the sink refused
+	aside   map[int64]bool // offsets of rows the sink refused
+	repairs int            // so far
 }
 
 // insertAgain inserts the rows of a block that somebody else may have been about
@@ -90,11 +91,11 @@ func (s *settlement) insertHalves(ctx context.Context, r rows, token string) err
 	return nil
 }
 
-// maxRepairs is how often rows that were inserted, and that ClickHouse has confirmed,
-// are looked for and inserted again. Rows older than the table's retention, an hour
-// at least, are gone as soon as they are there.
+// maxRepairs is how often, for one block, rows are inserted that ClickHouse has
+// confirmed and that are not there. Rows older than the table's retention, an hour at
+// least, are gone as soon as they are there.
 const (
-	maxRepairs        = 5
+	maxRepairs        = 10
 	shortestRetention = time.Hour
 )
 
@@ -106,7 +107,7 @@ func (s *settlement) complete(ctx context.Context, r rows, token string) error {
 		if err != nil || len(missing) == 0 {
 			return err
 		}
-		if n > maxRepairs && time.Since(r.newest(missing)) > shortestRetention {
+		if s.repairs++; s.repairs > maxRepairs && time.Since(r.newest(missing)) > shortestRetention {
 			s.retry.logger.Warn("rows are gone each time they were inserted: they are older than the table's retention", "token", token, "rows", len(missing))
 			return nil
 		}
