@@ -74,12 +74,17 @@ func (a *api) addUp(paths ...string) {
 		table := file[len("0006_"):]
 		for _, path := range paths {
 			v := "body." + path
-			statement := fmt.Sprintf(`INSERT INTO %[1]s (tenant, path, device, component, module, ts, count, nonzero, sum, min, max)
-				SELECT tenant, '%[2]s', device, component, module, toStartOfInterval(ts, INTERVAL %[4]s SECOND), count(), countIf(v != 0), sum(v), min(v), max(v)
-				FROM (SELECT *, ifNull(%[3]s.:Float64, toFloat64(%[3]s.:Int64)) AS v FROM telemetry) WHERE isNotNull(v) GROUP BY ALL`, table, path, v, width)
+			ends, endValues := "", ""
+			if width != "60" {
+				ends, endValues = ", first, last", ", min((ts, offset, v)), max((ts, offset, v))"
+			}
+			statement := fmt.Sprintf(`INSERT INTO %[1]s (tenant, path, device, component, module, ts, count, nonzero, sum, min, max%[5]s)
+				SELECT tenant, '%[2]s', device, component, module, toStartOfInterval(ts, INTERVAL %[4]s SECOND), count(), countIf(v != 0), sum(v), min(v), max(v)%[6]s
+				FROM (SELECT *, coalesce(%[3]s.:Float64, toFloat64(%[3]s.:Int64), toFloat64(%[3]s.:Bool)) AS v FROM telemetry) WHERE isNotNull(v) GROUP BY ALL`, table, path, v, width, ends, endValues)
 			if width == "" {
-				statement = fmt.Sprintf(`INSERT INTO %s (tenant, path, device, component, module, ts, offset, value)
-					SELECT tenant, '%s', device, component, module, ts, offset, toJSONString(%s) FROM telemetry WHERE isNotNull(%[3]s)`, table, path, v)
+				statement = fmt.Sprintf(`INSERT INTO %s (tenant, path, device, component, module, ts, offset, value, number, kind)
+					SELECT tenant, '%s', device, component, module, ts, offset, toJSONString(%s), coalesce(%[3]s.:Float64, toFloat64(%[3]s.:Int64), toFloat64(%[3]s.:Bool), 0),
+						multiIf(isNotNull(%[3]s.:Bool), 1, isNotNull(%[3]s.:String), 2, 0) FROM telemetry WHERE isNotNull(%[3]s)`, table, path, v)
 			}
 			require.NoError(a.t, a.db.Exec(a.t.Context(), statement))
 		}

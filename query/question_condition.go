@@ -43,6 +43,9 @@ func (q *question) condition(c fleetql.Condition) (string, error) {
 }
 
 func (q *question) all(parts []fleetql.Condition, with string) (string, error) {
+	if len(parts) == 0 {
+		return "true", nil
+	}
 	texts := make([]string, len(parts))
 	for i, part := range parts {
 		text, err := q.condition(part)

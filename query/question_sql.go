@@ -157,7 +157,11 @@ func (q *question) sentAny() string {
 		if m.kind != telemetryName {
 			continue
 		}
-		some = append(some, q.sent(m))
+		if it.Function != fleetql.None {
+			some = append(some, q.counts(m))
+		} else {
+			some = append(some, q.sent(m))
+		}
 	}
 	if len(some) == 0 {
 		return ""
@@ -268,7 +272,11 @@ func (q *question) ofDevice(m meaning) string {
 func (q *question) number(m meaning) string {
 	switch m.kind {
 	case telemetryName:
-		return "if(component = " + q.parameterText(m.component) + ", " + numberOf(m.path) + ", NULL)"
+		number := numberOf(m.path)
+		if m.numeric && !m.number { // true and false are 1 and 0
+			number = "coalesce(" + number + ", toFloat64(body." + path(m.path) + ".:Bool))"
+		}
+		return "if(component = " + q.parameterText(m.component) + ", " + number + ", NULL)"
 	case dynamicName:
 		v := q.ofDevice(m)
 		return fmt.Sprintf("coalesce(dynamicElement(%[1]s, 'Float64'), toFloat64(dynamicElement(%[1]s, 'Int64')), toFloat64(dynamicElement(%[1]s, 'UInt64')))", v)
@@ -293,6 +301,15 @@ func (q *question) there(m meaning) string {
 	return "true"
 }
 
+// counts is true when a name has a value that functions count: of telemetry that the
+// template has as a number, a number.
+func (q *question) counts(m meaning) string {
+	if m.kind == telemetryName && m.numeric {
+		return "isNotNull(" + q.number(m) + ")"
+	}
+	return q.there(m)
+}
+
 // aggregate is a function over the rows of a group.
 func (q *question) aggregate(it fleetql.Item) (string, error) {
 	m := q.meanings[it.Of.Name]
@@ -301,7 +318,7 @@ func (q *question) aggregate(it fleetql.Item) (string, error) {
 	}
 	switch it.Function {
 	case fleetql.Count:
-		return "countIf(" + q.there(m) + ")", nil
+		return "countIf(" + q.counts(m) + ")", nil
 	case fleetql.Sum:
 		return "sum(" + q.number(m) + ")", nil
 	case fleetql.Avg:
@@ -313,13 +330,13 @@ func (q *question) aggregate(it fleetql.Item) (string, error) {
 	case fleetql.Stddev:
 		return "stddevSamp(" + q.number(m) + ")", nil
 	case fleetql.Percentile:
-		return "quantileTDigest(" + strconv.FormatFloat(it.Parameter/100, 'f', -1, 64) + ")(" + q.number(m) + ")", nil
+		return "quantile(" + strconv.FormatFloat(it.Parameter/100, 'f', -1, 64) + ")(" + q.number(m) + ")", nil
 	case fleetql.First, fleetql.Last:
 		if !q.telemetry {
 			return "", q.errorAt(it.Pos, "%s is of telemetry: a property has one value", it.Function)
 		}
 		f := map[fleetql.Function]string{fleetql.First: "argMinIf", fleetql.Last: "argMaxIf"}[it.Function]
-		return f + "(" + q.value(m) + ", (ts, partition, offset), " + q.there(m) + ")", nil
+		return f + "(" + q.value(m) + ", (ts, partition, offset), " + q.counts(m) + ")", nil
 	case fleetql.None:
 	}
 	return "", q.errorAt(it.Pos, "there is no function %s", it.Function)
@@ -368,33 +385,43 @@ func (q *question) ordered() (terms []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if o.Descending {
-			term += " DESC"
+		for _, t := range term {
+			if o.Descending {
+				t += " DESC"
+			}
+			terms = append(terms, t)
 		}
-		terms = append(terms, term)
 	}
 	return terms, nil
 }
 
-func (q *question) orderedBy(o fleetql.Order) (string, error) {
+// orderedBy is one thing to order by. Values of many types are in the order of their
+// numbers, then of their texts.
+func (q *question) orderedBy(o fleetql.Order) ([]string, error) {
+	of := o.Ref
 	for _, it := range q.Items {
 		if it.Alias == o.Name && o.Function == fleetql.None || it.Of.Name == o.Name && it.Function == o.Function && o.Function != fleetql.None {
-			return key(it.Key()), nil
+			if it.Function != fleetql.None {
+				return []string{key(it.Key())}, nil
+			}
+			of = it.Of
 		}
 	}
 	if o.Function != fleetql.None {
-		return "", q.errorAt(o.Pos, "%s(%s) is not selected: select it to order by it", o.Function, o.Name)
+		return nil, q.errorAt(o.Pos, "%s(%s) is not selected: select it to order by it", o.Function, o.Name)
 	}
-	m, err := q.mean(o.Ref)
+	m, err := q.mean(of)
 	switch {
 	case err != nil:
-		return "", err
+		return nil, err
 	case m.kind == timeName && q.Window > 0:
-		return q.window(), nil
-	case q.aggregated() && !q.grouped(o.Ref):
-		return "", q.errorAt(o.Pos, "%s is not grouped by: order by what is selected or grouped by", o.Name)
+		return []string{q.window()}, nil
+	case q.aggregated() && !q.grouped(of):
+		return nil, q.errorAt(o.Pos, "%s is not grouped by: order by what is selected or grouped by", o.Name)
+	case m.kind == telemetryName || m.kind == dynamicName:
+		return []string{q.number(m), "toString(" + q.value(m) + ")"}, nil
 	}
-	return q.value(m), nil
+	return []string{q.value(m)}, nil
 }
 
 func (q *question) bound() string {

@@ -131,6 +131,10 @@ func (q *question) addable() (ends, ok bool) {
 			q.note("%s needs every value: the messages themselves are read", it.Function)
 			return false, false
 		case fleetql.First, fleetql.Last:
+			if !m.number {
+				q.note("%s(%s) is no number: the messages themselves are read", it.Function, it.Of.Name)
+				return false, false
+			}
 			ends = true
 		case fleetql.None:
 			continue
@@ -252,7 +256,10 @@ func (q *question) fromLatest() (sql, table string, err error) {
 	items, err := q.selected(func(it fleetql.Item) (string, error) {
 		at := q.at(q.meanings[it.Of.Name])
 		last := "maxIf(t.last, " + at + ")"
-		return "multiIf(countIf(" + at + ") = 0, NULL, " + last + ".kind = 'number', " + last + ".number::Dynamic, " + last + ".kind = 'boolean', (" + last + ".number = 1)::Dynamic, JSONExtractString(" + last + ".value)::Dynamic)", nil
+		if q.meanings[it.Of.Name].number {
+			return "if(countIf(" + at + ") = 0 OR " + last + ".kind != 'number', NULL, " + last + ".number)", nil
+		}
+		return "multiIf(countIf(" + at + ") = 0, NULL, " + last + ".kind = 'number', " + last + ".number::Dynamic, " + last + ".kind = 'boolean', (" + last + ".number = 1)::Bool::Dynamic, JSONExtractString(" + last + ".value)::Dynamic)", nil
 	})
 	if err != nil {
 		return "", "", err

@@ -152,7 +152,7 @@ func (s *queryService) stream(ctx context.Context, p answerPlan, format string, 
 	values := url.Values{
 		"database": {s.db.Database()}, "default_format": {format}, "date_time_output_format": {"iso"}, "prefer_column_name_to_alias": {"1"},
 		"output_format_json_quote_64bit_integers": {"0"}, "output_format_json_quote_denormals": {"0"}, "join_use_nulls": {"0"},
-		"cancel_http_readonly_queries_on_client_close": {"1"}, "optimize_read_in_order": {"1"}, "optimize_aggregation_in_order": {"1"}, "readonly": {"2"},
+		"cancel_http_readonly_queries_on_client_close": {"1"}, "allow_suspicious_types_in_group_by": {"1"}, "allow_suspicious_types_in_order_by": {"1"}, "optimize_read_in_order": {"1"}, "optimize_aggregation_in_order": {"1"}, "readonly": {"2"},
 	}
 	for name, value := range s.limits.settings() {
 		values.Set(name, strconv.FormatInt(value, 10))
@@ -183,7 +183,7 @@ func (s *queryService) stream(ctx context.Context, p answerPlan, format string, 
 // failure is the status of an answer that is none.
 func (s *queryService) failure(ctx context.Context, answer *http.Response) error {
 	text, _ := io.ReadAll(io.LimitReader(answer.Body, 4<<10)) // as much of it as there is
-	code, err := strconv.Atoi(answer.Header.Get("X-ClickHouse-Exception-Code"))
+	code, err := strconv.ParseInt(answer.Header.Get("X-ClickHouse-Exception-Code"), 10, 32)
 	if err != nil {
 		return queryFailure(ctx, fmt.Errorf("ClickHouse answers %s: %s", answer.Status, text))
 	}

@@ -86,9 +86,10 @@ func (i Item) Key() string {
 type Condition interface{ condition() }
 
 type (
-	// And is true when all are, Or when one is.
+	// And is true when all are.
 	And []Condition
-	Or  []Condition
+	// Or is true when one is.
+	Or []Condition
 	// Not is true when the condition is false, and when it is unknown.
 	Not struct{ Condition }
 	// Compare is a name against a value. Op is =, !=, <, <=, > or >=.
