@@ -83,13 +83,13 @@ engines: ## fetch what the embedded engines need into your cache (once)
 	@deploy/engines.sh
 
 NODE_CLIENTS := azure-node mqtt-node
-PYTHON_SDK := cmd/fleetlog/testdata/azure-python
-sdks: $(NODE_CLIENTS:%=cmd/fleetlog/testdata/%/node_modules/.package-lock.json) $(PYTHON_SDK)/site/.stamp ## install the device SDKs and clients that the end-to-end tests use
+PYTHON_CLIENTS := azure-python clickhouse-python
+sdks: $(NODE_CLIENTS:%=cmd/fleetlog/testdata/%/node_modules/.package-lock.json) $(PYTHON_CLIENTS:%=cmd/fleetlog/testdata/%/site/.stamp) ## install the device SDKs and clients that the end-to-end tests use
 	@command -v mosquitto_pub >/dev/null || { $(call apt,mosquitto-clients); }
 cmd/fleetlog/testdata/%/node_modules/.package-lock.json: cmd/fleetlog/testdata/%/package-lock.json
 	npm --prefix cmd/fleetlog/testdata/$* ci --no-audit --no-fund --loglevel=error
 	@touch $@
-$(PYTHON_SDK)/site/.stamp: $(PYTHON_SDK)/requirements.txt
+cmd/fleetlog/testdata/%/site/.stamp: cmd/fleetlog/testdata/%/requirements.txt
 	@python3 -m pip --version >/dev/null 2>&1 || { $(call apt,python3 python3-pip); }
 	rm -rf $(@D)
 	python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $(@D) -r $<

@@ -90,7 +90,7 @@ func checkKey(r *kgo.Record, tenant, device string) *refusal {
 
 // kindOf is the event's change as the contract names it; empty for one that this
 // version does not know.
-func kindOf(ev *eventsv1.DeviceEvent) string {
+func kindOf(ev proto.Message) string {
 	message := ev.ProtoReflect()
 	field := message.WhichOneof(message.Descriptor().Oneofs().ByName("change"))
 	if field == nil {

@@ -36,30 +36,36 @@ func (f *faulty) everyThird() {
 // stopped as hard as can be, twice, and leaves one that works.
 func (f *fleet) throughFaults(construct constructor) *prometheus.Registry {
 	f.t.Helper()
-	proxy := f.faulty()
+	return f.site.throughFaults(construct, f.live)
+}
+
+// throughFaults is the same for any topic: live has n things happen.
+func (s *site) throughFaults(construct constructor, live func(n int)) *prometheus.Registry {
+	s.t.Helper()
+	proxy := s.faulty()
 	for range 2 {
 		proxy.everyThird()
-		f.live(400)
-		projection, stop := f.startOf(construct, f.connect(proxy.URL), projections.Options{BlockRows: 50})
+		live(400)
+		projection, stop := s.startOf(construct, s.connect(proxy.URL), projections.Options{BlockRows: 50})
 		projection.SetGrace(0)
 		tried := proxy.inserts.Load()
-		require.Eventually(f.t, func() bool { return proxy.inserts.Load() > tried+4 }, patience, time.Millisecond)
+		require.Eventually(s.t, func() bool { return proxy.inserts.Load() > tried+4 }, patience, time.Millisecond)
 		proxy.set(hangAfter)
 		tried = proxy.inserts.Load()
-		f.live(100)
-		require.Eventually(f.t, func() bool { return proxy.inserts.Load() > tried }, patience, time.Millisecond)
+		live(100)
+		require.Eventually(s.t, func() bool { return proxy.inserts.Load() > tried }, patience, time.Millisecond)
 		stop()
 	}
 	metrics := prometheus.NewRegistry()
-	f.startOf(construct, f.conn, projections.Options{BlockRows: 50, Registerer: metrics})
-	f.live(100)
+	s.startOf(construct, s.conn, projections.Options{BlockRows: 50, Registerer: metrics})
+	live(100)
 	return metrics
 }
 
 // number is the only value of a query, -1 while there is none.
-func (f *fleet) number(sql string) int64 {
+func (s *site) number(sql string) int64 {
 	var n uint64
-	if f.conn.QueryRow(f.t.Context(), sql).Scan(&n) != nil {
+	if s.conn.QueryRow(s.t.Context(), sql).Scan(&n) != nil {
 		return -1
 	}
 	return int64(n)

@@ -85,6 +85,9 @@ type logLetters struct {
 }
 
 func (l *logLetters) put(ctx context.Context, record *kgo.Record, reason string) error {
+	if l.topic == eventlog.DeadLetter {
+		return nil // it is one, and another of it would come back here
+	}
 	err := l.log.DeadLetter(ctx, record, l.stage, reason)
 	if errors.Is(err, kerr.MessageTooLarge) {
 		// With the headers of a dead letter it is larger than a record may be.

@@ -29,6 +29,8 @@ type Options struct {
 	// soon as it returns, instead of when the group has given it up. Empty: a new
 	// member with every start.
 	Node string
+	// Retention is what the tables in it are to have; the others keep theirs.
+	Retention schema.Retention
 	// Linger is how long a block that is not full waits for more records: at
 	// least this, and up to a second when inserts are slow; 250 ms when zero.
 	// Longer makes fewer and larger parts in ClickHouse, and rows visible later.
@@ -210,6 +212,9 @@ func (p *Projection) prepareSchema(ctx context.Context) error {
 	var impossible error
 	err := p.retry.untilDone(ctx, "migrate schema", func(ctx context.Context) error {
 		err := schema.Migrate(ctx, p.conn)
+		if err == nil {
+			err = p.options.Retention.Apply(ctx, p.conn)
+		}
 		if errors.Is(err, schema.ErrIncompatible) {
 			impossible = err
 			return nil

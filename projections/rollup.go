@@ -115,7 +115,7 @@ type rollupPart struct {
 }
 
 func (p rollupPart) insert(ctx context.Context, sums insertion, token string, again bool) error {
-	if again {
+	if again && p.conn.Cluster() == "" {
 		if there, err := p.there(ctx); err != nil || there {
 			return err
 		}
@@ -129,7 +129,9 @@ func (p rollupPart) insert(ctx context.Context, sums insertion, token string, ag
 			err := send(ctx, p.conn, p.table, sums.columns, sums.rows, name)
 			doubt = doubt || err != nil
 			return err
-		}); err != nil || !doubt {
+		}); err != nil || !doubt || p.conn.Cluster() != "" {
+			// On a cluster the sums are on all shards and the mark on one. There a token
+			// and its rows are known at the same time.
 			return err
 		}
 		// ClickHouse may know a token whose rows never came.
@@ -222,7 +224,7 @@ func (c *sumColumns) columns(ends bool) []column {
 	return columns
 }
 
-func (c *sumColumns) add(o origin, path string, s *sum) {
+func (c *sumColumns) add(o sender, path string, s *sum) {
 	c.tenant.add(o.tenant)
 	c.path.add(path)
 	c.device.add(o.device)
@@ -254,10 +256,10 @@ func (p rollupPart) sums(t *tally, of *sums, chosen []int) insertion {
 	for _, i := range chosen {
 		s := &of.all[i]
 		from := &t.series[s.series]
-		c.add(t.origins[from.origin], t.paths[from.path], s)
+		c.add(t.senders[from.sender], t.paths[from.path], s)
 	}
 	start := startOfYear(p.year)
-	c.add(origin{}, p.mark, &sum{key: key{start: start.Unix()}, max: float64(p.last)})
+	c.add(sender{}, p.mark, &sum{key: key{start: start.Unix()}, max: float64(p.last)})
 	return insertion{c.columns(of.ends), len(chosen) + 1}
 }
 
@@ -271,7 +273,7 @@ func latestOf(t *tally) insertion {
 	text := vector[[]byte]{name: "value", kind: "String"}
 	for i := range t.series {
 		s := &t.series[i]
-		o := t.origins[s.origin]
+		o := t.senders[s.sender]
 		tenant.add(o.tenant)
 		path.add(t.paths[s.path])
 		device.add(o.device)

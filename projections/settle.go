@@ -90,6 +90,11 @@ func (s *settlement) insertHalves(ctx context.Context, r rows, token string) err
 	return nil
 }
 
+// maxRepairs is how often rows that were inserted, and that ClickHouse has confirmed,
+// are looked for and inserted again. Rows older than the table's retention are gone
+// as soon as they are there.
+const maxRepairs = 5
+
 // complete inserts the rows that are not in the sink although they should be.
 // It must only be called when no insert of them is under way.
 func (s *settlement) complete(ctx context.Context, r rows, token string) error {
@@ -97,6 +102,10 @@ func (s *settlement) complete(ctx context.Context, r rows, token string) error {
 		missing, err := s.missing(ctx, r)
 		if err != nil || len(missing) == 0 {
 			return err
+		}
+		if n > maxRepairs {
+			s.retry.logger.Warn("rows are gone each time they were inserted: they are older than the table's retention", "token", token, "rows", len(missing))
+			return nil
 		}
 		s.retry.logger.Warn("rows of an inserted block are missing, inserting them", "token", token, "rows", len(missing), "repair", n)
 		s.metrics.repaired.Add(float64(len(missing)))

@@ -48,6 +48,18 @@ func insertSettings(token string) driver.Settings {
 	}
 }
 
+// settings are those of an insert, on a cluster too: there it is answered when each
+// shard has its share, and of each shard the majority of its replicas. The shards
+// know the token, each for its share, which is the same whenever the block is.
+func settings(conn *clickhouse.Conn, token string) driver.Settings {
+	settings := insertSettings(token)
+	if conn.Cluster() != "" {
+		settings["distributed_foreground_insert"] = 1
+		settings["insert_quorum"] = "auto"
+	}
+	return settings
+}
+
 // insert adds the rows, unless ClickHouse has seen the token before.
 func (c *clickHouse) insert(ctx context.Context, rows rows, token string) error {
 	if c.table.replaces { // and a token may be known whose rows never came
@@ -67,7 +79,7 @@ func send(ctx context.Context, conn *clickhouse.Conn, table string, columns []co
 			names, types, values = append(names, name), append(types, driver.ColumnNameAndType{Name: name, Type: kind}), append(values, v)
 		}
 	}
-	ctx = driver.Context(ctx, driver.WithColumnNamesAndTypes(types), driver.WithSettings(insertSettings(token)))
+	ctx = driver.Context(ctx, driver.WithColumnNamesAndTypes(types), driver.WithSettings(settings(conn, token)))
 	batch, err := conn.PrepareBatch(ctx, "INSERT INTO "+table+" ("+strings.Join(names, ", ")+")")
 	if err != nil {
 		return fmt.Errorf("prepare insert into %s: %w", table, err)
@@ -96,6 +108,9 @@ func (c *clickHouse) present(ctx context.Context, rows rows) (map[int64]bool, er
 	for _, at := range times {
 		oldest, newest = min(oldest, at), max(newest, at)
 	}
+	if err := c.catchUp(ctx); err != nil {
+		return nil, err
+	}
 	ctx = driver.Context(ctx, driver.WithSettings(driver.Settings{"max_execution_time": 0}))
 	// The records' times pick the months to look into.
 	found, err := c.conn.Query(ctx, fmt.Sprintf(`SELECT offset FROM %s
@@ -118,4 +133,17 @@ func (c *clickHouse) present(ctx context.Context, rows rows) (map[int64]bool, er
 		return nil, fmt.Errorf("read offsets: %w", err)
 	}
 	return present, nil
+}
+
+// catchUp waits until the replicas, any of which may be asked, have what was
+// inserted; a single server has.
+func (c *clickHouse) catchUp(ctx context.Context) error {
+	if c.conn.Cluster() == "" {
+		return nil
+	}
+	ctx = driver.Context(ctx, driver.WithSettings(driver.Settings{"distributed_ddl_output_mode": "throw_only_active"}))
+	if err := c.conn.Exec(ctx, "SYSTEM SYNC REPLICA ON CLUSTER '"+c.conn.Cluster()+"' "+c.conn.Database()+"."+c.table.name+"_local LIGHTWEIGHT"); err != nil {
+		return fmt.Errorf("wait for the replicas of %s: %w", c.table.name, err)
+	}
+	return nil
 }

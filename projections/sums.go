@@ -84,13 +84,13 @@ func floor(at, interval int64) int64 {
 	return at - rest
 }
 
-// origin is who sent a message.
-type origin struct{ tenant, device, component, module string }
+// sender is who sent a message.
+type sender struct{ tenant, device, component, module string }
 
-// series is the values at one path from one origin.
+// series is the values at one path from one sender.
 type series struct {
-	origin, path int32
-	// next is the series that followed it in the origin's last message.
+	sender, path int32
+	// next is the series that followed it in the sender's last message.
 	next     int32
 	offset   int64                 // of the last message that had it
 	newest   [len(intervals)]int32 // of its sums
@@ -102,13 +102,13 @@ type series struct {
 // tally is what some messages of one partition add up to, and the latest value of each
 // series. It keeps its memory for the next ones.
 type tally struct {
-	origins     []origin
-	firsts      []int32 // by origin: the first series of its last message
-	originIndex map[origin]int32
+	senders     []sender
+	firsts      []int32 // by sender: the first series of its last message
+	senderIndex map[sender]int32
 	paths       []string
 	pathIndex   map[string]int32
 	series      []series
-	seriesIndex map[[2]int32]int32 // by origin and path
+	seriesIndex map[[2]int32]int32 // by sender and path
 	texts       []byte             // of the latest values, with gaps
 	leaves      leaves
 
@@ -123,7 +123,7 @@ var intervals = [...]struct {
 }{{60, "telemetry_1m", false}, {600, "telemetry_10m", true}, {3600, "telemetry_1h", true}}
 
 func newTally() *tally {
-	t := &tally{originIndex: map[origin]int32{}, pathIndex: map[string]int32{}, seriesIndex: map[[2]int32]int32{}}
+	t := &tally{senderIndex: map[sender]int32{}, pathIndex: map[string]int32{}, seriesIndex: map[[2]int32]int32{}}
 	for i, by := range intervals {
 		t.sums[i] = &sums{interval: by.seconds, ends: by.ends}
 	}
@@ -131,12 +131,12 @@ func newTally() *tally {
 }
 
 func (t *tally) clear() {
-	clear(t.originIndex)
-	clear(t.origins)
+	clear(t.senderIndex)
+	clear(t.senders)
 	clear(t.pathIndex)
 	clear(t.paths)
 	clear(t.seriesIndex)
-	t.origins, t.firsts, t.paths, t.series, t.texts = t.origins[:0], t.firsts[:0], t.paths[:0], t.series[:0], t.texts[:0]
+	t.senders, t.firsts, t.paths, t.series, t.texts = t.senders[:0], t.firsts[:0], t.paths[:0], t.series[:0], t.texts[:0]
 	for _, s := range t.sums {
 		s.all = s.all[:0]
 	}
@@ -144,8 +144,8 @@ func (t *tally) clear() {
 
 // bytes is about how much memory the tally uses.
 func (t *tally) bytes() int {
-	const forOrigin, forPath, forSeries, forSum = 200, 200, 150, 150
-	n := len(t.origins)*forOrigin + len(t.paths)*forPath + len(t.series)*forSeries + cap(t.texts)
+	const forSender, forPath, forSeries, forSum = 200, 200, 150, 150
+	n := len(t.senders)*forSender + len(t.paths)*forPath + len(t.series)*forSeries + cap(t.texts)
 	for _, s := range t.sums {
 		n += len(s.all) * forSum
 	}
@@ -154,13 +154,13 @@ func (t *tally) bytes() int {
 
 // add takes in the message at the offset. Offsets must ascend.
 func (t *tally) add(from row, offset int64) {
-	origin := t.origin(from)
+	who := t.sender(from)
 	second := floor(from.timestamp, 1000) / 1000
-	likely, before := t.firsts[origin], int32(none)
+	likely, before := t.firsts[who], int32(none)
 	t.leaves.each(from.body, func(l leaf) {
-		i := t.find(likely, origin, l.path)
+		i := t.find(likely, who, l.path)
 		if before == none {
-			t.firsts[origin] = i
+			t.firsts[who] = i
 		} else {
 			t.series[before].next = i
 		}
@@ -200,30 +200,30 @@ func (t *tally) keepText(s *series, text []byte) {
 // text is the series' latest value in JSON.
 func (t *tally) text(s *series) []byte { return t.texts[s.from:s.to] }
 
-// find is the series of the origin at the path, made when it is not there; likely
+// find is the series of the sender at the path, made when it is not there; likely
 // is what was there last time.
-func (t *tally) find(likely, origin int32, path []byte) int32 {
+func (t *tally) find(likely, who int32, path []byte) int32 {
 	if likely != none && t.paths[t.series[likely].path] == string(path) {
 		return likely
 	}
-	k := [2]int32{origin, t.path(path)}
+	k := [2]int32{who, t.path(path)}
 	i, ok := t.seriesIndex[k]
 	if !ok {
 		i = int32(len(t.series))
 		t.seriesIndex[k] = i
-		t.series = append(t.series, series{origin: k[0], path: k[1], next: none, offset: none, newest: [...]int32{none, none, none}})
+		t.series = append(t.series, series{sender: k[0], path: k[1], next: none, offset: none, newest: [...]int32{none, none, none}})
 	}
 	return i
 }
 
-func (t *tally) origin(from row) int32 {
-	o := origin{tenant: alias(from.tenant), device: alias(from.device), component: alias(from.component), module: alias(from.module)}
-	n, ok := t.originIndex[o]
+func (t *tally) sender(from row) int32 {
+	o := sender{tenant: alias(from.tenant), device: alias(from.device), component: alias(from.component), module: alias(from.module)}
+	n, ok := t.senderIndex[o]
 	if !ok {
-		o = origin{tenant: string(from.tenant), device: string(from.device), component: string(from.component), module: string(from.module)}
-		n = int32(len(t.origins))
-		t.originIndex[o] = n
-		t.origins, t.firsts = append(t.origins, o), append(t.firsts, none)
+		o = sender{tenant: string(from.tenant), device: string(from.device), component: string(from.component), module: string(from.module)}
+		n = int32(len(t.senders))
+		t.senderIndex[o] = n
+		t.senders, t.firsts = append(t.senders, o), append(t.firsts, none)
 	}
 	return n
 }

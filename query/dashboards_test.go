@@ -67,7 +67,7 @@ func TestDashboardsOverREST(t *testing.T) {
 // addUp makes the tables of sums and latest values of the messages there are.
 func (a *api) addUp(paths ...string) {
 	a.t.Helper()
-	for file, width := range map[string]string{"0006_telemetry_1m": "60", "0010_telemetry_10m": "600", "0007_telemetry_1h": "3600", "0008_telemetry_latest": ""} {
+	for file, width := range map[string]string{"0006_telemetry_1m": "60", "0019_telemetry_10m": "600", "0007_telemetry_1h": "3600", "0008_telemetry_latest": ""} {
 		ddl, err := os.ReadFile("../projections/schema/migrations/" + file + ".sql")
 		require.NoError(a.t, err)
 		require.NoError(a.t, a.db.Exec(a.t.Context(), strings.ReplaceAll(string(ddl), "{database}", a.db.Database())))

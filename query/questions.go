@@ -53,7 +53,7 @@ const (
 )
 
 func newQueryService(deps Deps, limits sqlLimits) *queryService {
-	return &queryService{db: deps.ClickHouse, templates: deps.Templates, groups: newDeviceGroupService(deps), limits: limits, gate: newTurnstile(limits.running)}
+	return &queryService{db: deps.ClickHouse, templates: deps.Templates, groups: newDeviceGroupService(deps), limits: limits, gate: newTurnstile(int(limits.running))}
 }
 
 // plan makes a plan of a request.

@@ -88,6 +88,7 @@ func NewServer(deps Deps) *Server {
 	apiv1.RegisterRelationshipServiceServer(s.grpc, &relationshipService{identities: shared})
 	apiv1.RegisterModuleServiceServer(s.grpc, &moduleService{identities: shared, keys: deps.Keys})
 	apiv1.RegisterTelemetryServiceServer(s.grpc, &telemetryService{identities: shared, db: deps.ClickHouse})
+	apiv1.RegisterDeadLetterServiceServer(s.grpc, &deadLetterService{db: deps.ClickHouse})
 	apiv1.RegisterDeviceOperationServiceServer(s.grpc, newDeviceOperationService(deps))
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)

@@ -4,7 +4,6 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -15,6 +14,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/sqltext"
+	"golang.org/x/sync/semaphore"
 )
 
 // sqlPath is where ClickHouse's HTTP interface is, for analysts.
@@ -34,13 +34,15 @@ type sqlDoor struct {
 	limits sqlLimits
 	logger *slog.Logger
 
+	all     *semaphore.Weighted // statements of all tenants
 	mu      sync.Mutex
 	checked bool // the role is what it must be
-	running map[string]int
+	running map[string]*semaphore.Weighted
 }
 
 func newSQLDoor(deps Deps, limits sqlLimits) *sqlDoor {
-	return &sqlDoor{db: deps.ClickHouse, tokens: deps.Tokens, limits: limits, logger: deps.Logger, running: map[string]int{}}
+	return &sqlDoor{db: deps.ClickHouse, tokens: deps.Tokens, limits: limits, logger: deps.Logger,
+		all: semaphore.NewWeighted(limits.runningInAll), running: map[string]*semaphore.Weighted{}}
 }
 
 func (d *sqlDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -61,7 +63,7 @@ func (d *sqlDoor) answer(w http.ResponseWriter, r *http.Request) error {
 		return &sqlError{http.StatusUnauthorized, 516, "AUTHENTICATION_FAILED", "send an API token as the password, with any user name"}
 	}
 	database := clickhouse.TenantDatabase(d.db.Database(), principal.Tenant)
-	asked, err := readSQL(w, r, database)
+	asked, err := readSQL(r, database)
 	if err != nil {
 		return err
 	}
@@ -72,17 +74,18 @@ func (d *sqlDoor) answer(w http.ResponseWriter, r *http.Request) error {
 	if err := sqltext.Analyst(asked.statement, database); err != nil {
 		return &sqlError{http.StatusForbidden, 497, "ACCESS_DENIED", err.Error()}
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), d.limits.time+sqlGrace)
+	ctx, cancel := context.WithTimeout(r.Context(), d.limits.wait+d.limits.time+sqlGrace)
 	defer cancel()
 	if err := d.check(ctx); err != nil {
 		return err
 	}
-	leave, err := d.enter(principal.Tenant)
+	leave, err := d.enter(ctx, principal.Tenant)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d.limits.time + sqlGrace)) // the server's own is shorter
+	// The server's own deadline may be shorter than what is left.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d.limits.time + sqlGrace))
 	values.Set("database", database)
 	values.Set("role", analystRole)
 	values.Set("readonly", "1")
@@ -113,22 +116,30 @@ func (d *sqlDoor) authenticate(r *http.Request) (access.Principal, error) {
 	return d.tokens.Authenticate(r.Header.Get("Authorization"))
 }
 
-// enter takes one of the statements that a tenant may have running at once.
-func (d *sqlDoor) enter(tenant string) (leave func(), err error) {
+// enter waits for one of the statements that may run at once, of the tenant and of all.
+func (d *sqlDoor) enter(ctx context.Context, tenant string) (leave func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, d.limits.wait)
+	defer cancel()
+	own := d.runningOf(tenant)
+	full := &sqlError{http.StatusTooManyRequests, 202, "TOO_MANY_SIMULTANEOUS_QUERIES",
+		"too many statements are running, of yours or of all: send fewer at once, or try again when one has ended"}
+	if own.Acquire(ctx, 1) != nil {
+		return nil, full
+	}
+	if d.all.Acquire(ctx, 1) != nil {
+		own.Release(1)
+		return nil, full
+	}
+	return func() { d.all.Release(1); own.Release(1) }, nil
+}
+
+func (d *sqlDoor) runningOf(tenant string) *semaphore.Weighted {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.running[tenant] >= d.limits.running {
-		return nil, &sqlError{http.StatusTooManyRequests, 202, "TOO_MANY_SIMULTANEOUS_QUERIES",
-			fmt.Sprintf("%d statements of yours are running, which is the most: wait for one to end", d.limits.running)}
+	if d.running[tenant] == nil {
+		d.running[tenant] = semaphore.NewWeighted(d.limits.running)
 	}
-	d.running[tenant]++
-	return func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if d.running[tenant]--; d.running[tenant] == 0 {
-			delete(d.running, tenant)
-		}
-	}, nil
+	return d.running[tenant]
 }
 
 // check makes sure once that ClickHouse has the analysts' role and that it keeps

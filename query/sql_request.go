@@ -9,21 +9,26 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fleetlog/fleetlog/internal/sqltext"
 )
 
-// sqlLimits bound one analyst's statements. ClickHouse enforces all but the last.
+// sqlLimits bound one analyst's statements. ClickHouse enforces all but the last three.
 type sqlLimits struct {
 	// resultRows, resultBytes bound an answer; readRows, readBytes what is read for it.
 	resultRows, resultBytes, readRows, readBytes int64
 	memory                                       int64 // bytes
 	time                                         time.Duration
-	// running is how many statements a tenant may have at once on one node.
-	running int
+	// running is how many statements a tenant may have at once on one node, runningInAll
+	// how many all may: fewer than the embedded engine runs, which Fleetlog itself needs
+	// too. Others wait so long.
+	running, runningInAll int64
+	wait                  time.Duration
 }
 
 // analystLimits are those of everybody, until there are roles.
 var analystLimits = sqlLimits{
-	resultRows: 10_000_000, resultBytes: 4 << 30, readRows: 10_000_000_000, readBytes: 200 << 30, memory: maxQueryBytes, time: time.Minute, running: 8,
+	resultRows: 10_000_000, resultBytes: 4 << 30, readRows: 10_000_000_000, readBytes: 200 << 30, memory: 1 << 30, time: time.Minute, running: 3, runningInAll: 4, wait: 30 * time.Second,
 }
 
 // settings are the limits as ClickHouse has them.
@@ -67,7 +72,7 @@ type sqlRequest struct {
 }
 
 // readSQL reads a request: the statement is the parameter query, a line end, the body.
-func readSQL(w http.ResponseWriter, r *http.Request, database string) (*sqlRequest, error) {
+func readSQL(r *http.Request, database string) (*sqlRequest, error) {
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {
 		return nil, badSQL("use GET or POST")
 	}
@@ -128,16 +133,22 @@ func (q *sqlRequest) parameters(limits sqlLimits) (url.Values, error) {
 			if lowered, ok := lower(value, most); ok {
 				forward.Set(name, lowered)
 			}
+		case sqltext.OutsideSetting(name):
+			return nil, unchangeable(name)
 		case name == "default_format", strings.HasPrefix(name, "param_"), strings.HasPrefix(name, "output_format_"), sqlSettings[name]:
 			forward.Set(name, value)
 		case name == "decompress" && value == "1":
 			return nil, badSQL("ClickHouse's own compression is not taken: turn it off, or use gzip")
 		case name == "decompress":
 		default:
-			return nil, &sqlError{http.StatusForbidden, 452, "SETTING_CONSTRAINT_VIOLATION", fmt.Sprintf("the setting %.60q cannot be changed here", name)}
+			return nil, unchangeable(name)
 		}
 	}
 	return forward, nil
+}
+
+func unchangeable(setting string) error {
+	return &sqlError{http.StatusForbidden, 452, "SETTING_CONSTRAINT_VIOLATION", fmt.Sprintf("the setting %.60q cannot be changed here", setting)}
 }
 
 // lower is a limit that the client asks for, if it is one below the most; 0 means

@@ -118,6 +118,7 @@ func TestSQLSpeaksClickHouse(t *testing.T) {
 		{"token in the URL", sqlCall{header: map[string]string{"X": "y"}, values: one("password", "secret-a"), body: "SELECT 1"}, 401, "Code: 516."},
 		{"another database", sqlCall{values: one("database", "system"), body: "SELECT 1"}, 404, "Code: 81."},
 		{"another setting", sqlCall{values: one("final", "1"), body: "SELECT 1"}, 403, "Code: 452."},
+		{"a setting that writes a file", sqlCall{values: one("output_format_schema", "/tmp/fleetlog-never"), body: "SELECT 1 FORMAT Protobuf"}, 403, "Code: 452."},
 		{"a setting that is SQL", sqlCall{values: one("output_format_x = 1, readonly", "0"), body: "SELECT 1"}, 404, "Code: 115."},
 		{"several", sqlCall{body: "SELECT 1; SELECT 2"}, 403, "Code: 497."},
 		{"writing", sqlCall{body: "INSERT INTO telemetry VALUES (1)"}, 403, "Code: 497."},
@@ -172,7 +173,7 @@ func TestSQLLimitsHold(t *testing.T) {
 
 func TestSQLRunsSoManyAtOnceAndStopsWhenTheClientLeaves(t *testing.T) {
 	limits := analystLimits
-	limits.running = 1
+	limits.running, limits.wait = 1, 20*time.Millisecond
 	n := newSQLNode(t, limits)
 	status, _ := n.ask("SELECT 1")
 	require.Equal(t, http.StatusOK, status)

@@ -33,6 +33,9 @@ type embeddedFlags struct {
 type clickHouseFlags struct {
 	ClickHouse string `name:"clickhouse" help:"ClickHouse, as http(s)://user:password@host:port; 'run' has its own when there is none here." placeholder:"URL"`
 	Database   string `help:"Database in ClickHouse." default:"fleetlog"`
+
+	ClickHouseCluster string   `name:"clickhouse-cluster" help:"Cluster that the database is on, as ClickHouse's configuration names it: tables are made replicated and distributed. Empty for one server; not to be changed later." placeholder:"NAME"`
+	RetentionOf       []string `help:"How long ClickHouse keeps a table's rows, or a tenant's: telemetry=90d, acme/telemetry=7d (12h, 90d, 3y or forever). Without it telemetry, alerts, jobs and changes of the catalog stay a year, dead letters 30 days, all else for ever." placeholder:"[TENANT/]TABLE=SPAN,…"`
 }
 
 // deviceFlags are of the device gateway.

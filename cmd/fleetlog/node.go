@@ -76,6 +76,9 @@ func (n *node) run(ctx context.Context, logger *slog.Logger) error {
 
 // check says what a role of its own cannot do without.
 func (n *node) check() error {
+	if n.ClickHouseCluster != "" && n.ClickHouse == "" {
+		return errors.New("--clickhouse-cluster needs --clickhouse: the embedded ClickHouse is no cluster")
+	}
 	if n.whole() {
 		return nil
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/template"
 	"github.com/fleetlog/fleetlog/processors/devicestate"
 	"github.com/fleetlog/fleetlog/projections"
+	"github.com/fleetlog/fleetlog/projections/schema"
 	"github.com/fleetlog/fleetlog/projections/views"
 	"github.com/fleetlog/fleetlog/query"
 	"github.com/fleetlog/fleetlog/query/operations"
@@ -118,7 +119,7 @@ func (n *node) assemble(ctx context.Context, home *dataDir, logger *slog.Logger)
 		p.add("device state", devicestate.New(have.log, have.id, logger, have.metrics).Run)
 	}
 	if n.has(projectRole) {
-		if err := addProjections(p, have); err != nil {
+		if err := n.addProjections(p, have); err != nil {
 			return nil, err
 		}
 	}
@@ -172,8 +173,12 @@ func (n *node) open(ctx context.Context, p *platform, home *dataDir) (*parts, er
 	return have, nil
 }
 
-func addProjections(p *platform, have *parts) error {
-	options := projections.Options{Logger: p.logger, Registerer: have.metrics, Node: have.id}
+func (n *node) addProjections(p *platform, have *parts) error {
+	retention, err := schema.ParseRetention(n.RetentionOf)
+	if err != nil {
+		return fmt.Errorf("--retention-of: %w", err)
+	}
+	options := projections.Options{Logger: p.logger, Registerer: have.metrics, Node: have.id, Retention: retention}
 	for _, projection := range []struct {
 		of        string
 		construct func(*eventlog.Log, *clickhouse.Conn, projections.Options) (*projections.Projection, error)
@@ -183,6 +188,10 @@ func addProjections(p *platform, have *parts) error {
 		{"device events", projections.NewDeviceEvents},
 		{"devices", projections.NewDevices},
 		{"device state history", projections.NewDeviceStateHistory},
+		{"catalog events", projections.NewCatalogEvents},
+		{"alert events", projections.NewAlertEvents},
+		{"job events", projections.NewJobEvents},
+		{"dead letter", projections.NewDeadLetter},
 	} {
 		running, err := projection.construct(have.log, have.analytics, options)
 		if err != nil {
@@ -308,7 +317,7 @@ func (n *node) openClickHouse(ctx context.Context, p *platform, home *dataDir) (
 		}
 	}
 	p.endpoints.ClickHouse = addr
-	return clickhouse.Open(ctx, clickhouse.Config{Addr: addr, Database: n.Database, Logger: p.logger})
+	return clickhouse.Open(ctx, clickhouse.Config{Addr: addr, Database: n.Database, Cluster: n.ClickHouseCluster, Logger: p.logger})
 }
 
 // serveClickHouse has the embedded engine answer from now on: the rooms need it

@@ -29,6 +29,10 @@ type Config struct {
 	// Database to work in, created when it is missing; "fleetlog" when empty.
 	// Letters, digits and underscores, not starting with a digit.
 	Database string
+	// Cluster is the name of the cluster the database is on, as ClickHouse's
+	// configuration has it; empty for a single server. Letters, digits, underscores
+	// and hyphens.
+	Cluster string
 	// TLS is used for https; the system's roots when nil.
 	TLS *tls.Config
 	// Logger takes messages about waiting for ClickHouse; none when nil.
@@ -51,12 +55,16 @@ const (
 // Conn is a pool of connections to one database. It is safe for concurrent use.
 type Conn struct {
 	driver.Conn
-	database string
-	forward  *forwarder
+	database, cluster string
+	forward           *forwarder
 }
 
 // Database is the name of the database, an identifier that needs no quoting.
 func (c *Conn) Database() string { return c.database }
+
+// Cluster is the name of the cluster the database is on, which needs single quotes
+// and no more; empty for a single server.
+func (c *Conn) Cluster() string { return c.cluster }
 
 // Ping asks ClickHouse for a sign of life.
 func (c *Conn) Ping(ctx context.Context) error {
@@ -76,6 +84,9 @@ func Open(ctx context.Context, cfg Config) (*Conn, error) {
 	if !identifier.MatchString(cfg.Database) {
 		return nil, fmt.Errorf("ClickHouse database %q is not a name: use letters, digits and underscores, not starting with a digit, at most 64", cfg.Database)
 	}
+	if cfg.Cluster != "" && !clusterName.MatchString(cfg.Cluster) {
+		return nil, fmt.Errorf("ClickHouse cluster %q is not a name: use letters, digits, underscores and hyphens, at most 64", cfg.Cluster)
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -86,7 +97,7 @@ func Open(ctx context.Context, cfg Config) (*Conn, error) {
 	where := opts.Addr[0]
 	var last error // says more than that ctx has ended
 	conn, err := backoff.Retry(ctx, func() (*Conn, error) {
-		conn, err := open(ctx, opts, cfg.Database)
+		conn, err := open(ctx, opts, cfg.Database, cfg.Cluster)
 		last = err
 		if isPermanent(err) {
 			return nil, backoff.Permanent(err)
@@ -108,8 +119,8 @@ func openBackoff() backoff.BackOff {
 	return b
 }
 
-func open(ctx context.Context, opts clickhouse.Options, database string) (*Conn, error) {
-	if err := createDatabase(ctx, opts, database); err != nil {
+func open(ctx context.Context, opts clickhouse.Options, database, cluster string) (*Conn, error) {
+	if err := createDatabase(ctx, opts, database, cluster); err != nil {
 		return nil, err
 	}
 	opts.Auth.Database = database
@@ -117,7 +128,7 @@ func open(ctx context.Context, opts clickhouse.Options, database string) (*Conn,
 	if err != nil {
 		return nil, err
 	}
-	conn := &Conn{Conn: pool, database: database, forward: newForwarder(opts)}
+	conn := &Conn{Conn: pool, database: database, cluster: cluster, forward: newForwarder(opts)}
 	if err := conn.Ping(ctx); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
@@ -126,7 +137,7 @@ func open(ctx context.Context, opts clickhouse.Options, database string) (*Conn,
 
 // createDatabase looks before it creates: a user who may not create databases
 // can work in one that is there.
-func createDatabase(ctx context.Context, opts clickhouse.Options, database string) (err error) {
+func createDatabase(ctx context.Context, opts clickhouse.Options, database, cluster string) (err error) {
 	conn, err := clickhouse.Open(&opts)
 	if err != nil {
 		return err
@@ -139,7 +150,11 @@ func createDatabase(ctx context.Context, opts clickhouse.Options, database strin
 	if there > 0 {
 		return nil
 	}
-	if err := conn.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+database); err != nil {
+	statement := "CREATE DATABASE IF NOT EXISTS " + database
+	if cluster != "" {
+		statement += " ON CLUSTER '" + cluster + "'"
+	}
+	if err := conn.Exec(ctx, statement); err != nil {
 		return fmt.Errorf("create database %s: %w", database, err)
 	}
 	return nil

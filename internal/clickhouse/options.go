@@ -12,7 +12,10 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 )
 
-var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
+var (
+	identifier  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
+	clusterName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$`)
+)
 
 // options turns the address into the client's options. Its errors never quote
 // the address, which may hold a password.

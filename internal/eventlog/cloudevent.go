@@ -34,6 +34,8 @@ const (
 	TypeDeviceEvent    = "fleetlog.device.event.v1"
 	TypeDeviceSnapshot = "fleetlog.device.snapshot.v1"
 	TypeCatalogEvent   = "fleetlog.catalog.event.v1"
+	TypeAlertEvent     = "fleetlog.alert.event.v1"
+	TypeJobEvent       = "fleetlog.job.event.v1"
 )
 
 // SpecVersion is the value of ce_specversion.

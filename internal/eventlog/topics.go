@@ -29,6 +29,11 @@ const (
 	// Catalog holds CatalogEvent intents, keyed tenant/kind/id, for ever. It has
 	// one partition: every node folds all of them in one order.
 	Catalog Topic = "catalog"
+	// Alerts holds AlertEvent, what rules have found and what became of it, keyed
+	// tenant/device, for a year.
+	Alerts Topic = "alerts"
+	// Jobs holds JobEvent, keyed tenant/job, for ever.
+	Jobs Topic = "jobs"
 	// DeadLetter holds records that could not be handled, as they were.
 	DeadLetter Topic = "dead-letter"
 )
@@ -41,6 +46,10 @@ const MaxRecordBytes = 1 << 20
 const creationTimeout = 30 * time.Second
 
 const forever = -1 * time.Millisecond
+
+// alertRetention is as long as ClickHouse keeps them by default, so that the table can
+// be rebuilt from the log.
+const alertRetention = 365 * 24 * time.Hour
 
 type topicSettings struct {
 	topic     Topic
@@ -56,6 +65,8 @@ func settings(telemetryRetention time.Duration) []topicSettings {
 		{topic: Devices, retention: forever},
 		{topic: DeviceState, compacted: true},
 		{topic: Catalog, retention: forever, single: true},
+		{topic: Alerts, retention: alertRetention},
+		{topic: Jobs, retention: forever},
 		{topic: DeadLetter, retention: telemetryRetention},
 	}
 }

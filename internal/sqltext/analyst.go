@@ -21,11 +21,9 @@ var analystFunctions = names(`hostName fullHostName FQDN uptime tcpPort getServe
 // Families of such functions.
 var analystPrefixes = []string{"__", "dictget", "dicthas", "dictis", "regionto", "regionhierarchy", "regionin"}
 
-// Table functions that compute. All others read what is elsewhere, or tables by names
-// that may be put together.
-var tableFunctions = names(`numbers numbers_mt zeros zeros_mt primes values null view generate_series generateSeries generateRandom format SQLStandardValues`)
-
-// Table functions that analysts may not use. A newer ClickHouse's are found by a test.
+// Table functions that read what is elsewhere, or tables by names that may be put
+// together; those that compute, as numbers and values, are open. A newer ClickHouse's
+// are found by a test.
 var closedTableFunctions = names(`azureBlobStorage azureBlobStorageCluster cluster clusterAllReplicas cosn deltaLake deltaLakeAzure
 	deltaLakeAzureCluster deltaLakeCluster deltaLakeLocal deltaLakeS3 deltaLakeS3Cluster dictionary fileCluster filesystem fuzzJSON gcs hdfs
 	hdfsCluster hudi hudiCluster iceberg icebergAzure icebergAzureCluster icebergCluster icebergHDFS icebergHDFSCluster icebergLocal
@@ -145,10 +143,8 @@ func (w window) analyst(database string) error {
 	case name == "information_schema":
 		return errors.New("information_schema is not available here: SHOW TABLES and DESCRIBE tell what there is")
 	}
-	if w.last.Is(".") {
-		if of, _ := w.before.name(); of == "system" && !systemTables[name] {
-			return fmt.Errorf("system.%s is not available to analysts", name)
-		}
+	if w.of("system") && !systemTables[name] {
+		return fmt.Errorf("system.%s is not available to analysts", name)
 	}
 	return foreign(w.token.written(), database)
 }

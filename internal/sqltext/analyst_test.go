@@ -15,7 +15,8 @@ func TestOutsideIsRefused(t *testing.T) {
 		"SELECT catboostEvaluate('x', 1)", "SELECT * FROM eval('SELECT 1')", "SELECT * FROM arrowstream('1')", "SELECT aiGenerate('x', 'y')",
 		"CREATE TABLE r (a String) ENGINE = EmbeddedRocksDB(0, '/tmp/x') PRIMARY KEY a", "CREATE TABLE r (a String) ENGINE FileLog('/', 'CSV')",
 		"CREATE TABLE r (a String) ENGINE = MergeTree ORDER BY a SETTINGS disk = disk(type = web, endpoint = 'http://x/')",
-		"SELECT 1 FORMAT Template SETTINGS format_template_row = '/etc/passwd'", "SET format_schema = 'x'", "SELECT * FROM system.stack_trace",
+		"SELECT 1 FORMAT Template SETTINGS format_template_row = '/etc/passwd'", "SET format_schema = 'x'", "SELECT 1 FORMAT Protobuf SETTINGS output_format_schema = '/tmp/x'", "SET dialect = 'prql'",
+		"SELECT 1 SETTINGS additional_result_filter = 'file(1)'", "SET `dialect` = 'kusto'", "SELECT * FROM system.stack_trace",
 		"INSERT INTO t SETTINGS input_format_values_interpret_expressions = 1 VALUES", "SELECT * FROM system . `stack_trace`",
 	} {
 		require.Error(t, Outside(statement), statement)
@@ -23,7 +24,7 @@ func TestOutsideIsRefused(t *testing.T) {
 	}
 	for _, statement := range []string{
 		"SELECT t.file FROM t", "SELECT 1 AS file", "SELECT 'file(1)' -- file('x')", "SELECT disk, eval FROM t", "SELECT file.x FROM (SELECT 1 AS x) AS file",
-		"INSERT INTO t FORMAT Native", "SELECT body.`file` FROM t", "SELECT 'ä'",
+		"INSERT INTO t FORMAT Native", "SELECT body.`stack_trace` FROM t WHERE t.dialect = 'x' AND additional_info = 'y'", "SELECT body.`file` FROM t", "SELECT 'ä'",
 	} {
 		require.NoError(t, Outside(statement), statement)
 	}

@@ -18,10 +18,12 @@ var outsideCalls = names(`eval arrowstream executable disk getServerPort showCer
 // Table engines that store or read outside of the storage directory without a grant.
 var outsideEngines = names(`EmbeddedRocksDB FileLog ArrowStream Executable ExecutablePool Kafka RabbitMQ NATS Redis MongoDB`)
 
-// Settings that name files, and those that turn functions of the first list on
-// or make expressions of inserted rows.
-var outsideSettings = []string{"format_template_", "format_schema", "input_format_values_", "allow_experimental_eval",
-	"allow_experimental_ai", "allow_introspection", "schema_inference_make", "rocksdb"}
+// Settings, by how they begin, that name files and hosts, that make expressions of
+// texts or of inserted rows, that have statements read as another language, and that
+// turn functions of the lists on.
+var outsideSettings = []string{"format_template_", "format_schema", "output_format_schema", "input_format_record_errors", "format_avro_schema_registry",
+	"rename_files", "url_base", "input_format_values_", "additional_table_filters", "additional_result_filter", "parallel_replicas_custom_key", "dialect", "polyglot", "promql", "allow_experimental_eval",
+	"allow_experimental_ai", "ai_function", "allow_introspection"}
 
 // OutsideSetting reports whether a setting could reach outside of ClickHouse.
 func OutsideSetting(name string) bool {
@@ -69,13 +71,19 @@ func (w window) outside() error {
 		return fmt.Errorf("%s is not available here: it reaches outside of ClickHouse. If it is a column, write it behind its table, as t.%s", name, name)
 	case outsideEngines[name] && (w.last.Is("ENGINE") || w.last.Is("=") && w.before.Is("ENGINE")):
 		return fmt.Errorf("tables of the engine %s are not available here: they reach outside of ClickHouse", w.token.Text)
-	case OutsideSetting(name) && w.next.Is("="):
+	case OutsideSetting(name) && w.next.Is("=") && !w.last.Is("."):
 		return fmt.Errorf("the setting %s cannot be changed here: it reaches outside of ClickHouse", name)
-	case name == "stack_trace" && w.last.Is("."):
+	case name == "stack_trace" && w.of("system"):
 		// Reading it stops every thread with a signal, which the process around the engine does not survive.
 		return errors.New("system.stack_trace is not available here")
 	}
 	return nil
+}
+
+// of reports whether the name stands behind another and a dot.
+func (w window) of(what string) bool {
+	name, _ := w.before.name()
+	return w.last.Is(".") && name == what
 }
 
 // mayBeFunction reports whether the name could stand for a function in any way.

@@ -81,10 +81,12 @@ func Migrate(ctx context.Context, conn *clickhouse.Conn) error {
 	return migrate(ctx, conn, migrations)
 }
 
+const migrationsTable = `CREATE TABLE IF NOT EXISTS {database}.schema_migrations
+(version UInt32, name String, checksum String, applied_at DateTime('UTC') DEFAULT now())
+ENGINE = ReplacingMergeTree ORDER BY version`
+
 func migrate(ctx context.Context, conn *clickhouse.Conn, migrations []migration) error {
-	if err := exec(ctx, conn, `CREATE TABLE IF NOT EXISTS {database}.schema_migrations
-		(version UInt32, name String, checksum String, applied_at DateTime('UTC') DEFAULT now())
-		ENGINE = ReplacingMergeTree ORDER BY version`); err != nil {
+	if err := apply(ctx, conn, migrationsTable); err != nil {
 		return fmt.Errorf("create schema_migrations: %w", err)
 	}
 	applied, err := readApplied(ctx, conn)
@@ -100,7 +102,7 @@ func migrate(ctx context.Context, conn *clickhouse.Conn, migrations []migration)
 		case done:
 			return fmt.Errorf("%w: migration %s differs from the one database %s was migrated with: restore its text and make the change in a new migration", ErrIncompatible, m.name, conn.Database())
 		}
-		if err := exec(ctx, conn, m.sql); err != nil {
+		if err := apply(ctx, conn, m.sql); err != nil {
 			return fmt.Errorf("apply migration %s: %w", m.name, err)
 		}
 		if err := conn.Exec(ctx, "INSERT INTO schema_migrations (version, name, checksum) SELECT ?, ?, ?", m.version, m.name, m.checksum()); err != nil {
@@ -109,6 +111,20 @@ func migrate(ctx context.Context, conn *clickhouse.Conn, migrations []migration)
 	}
 	for version := range applied {
 		return fmt.Errorf("%w: database %s has migration %d, which this version of fleetlog does not know: run the newer version that migrated it", ErrIncompatible, conn.Database(), version)
+	}
+	return nil
+}
+
+// apply executes a statement as this database needs it.
+func apply(ctx context.Context, conn *clickhouse.Conn, sql string) error {
+	statements, err := cluster(conn.Cluster()).render(sql)
+	if err != nil {
+		return err
+	}
+	for _, statement := range statements {
+		if err := exec(ctx, conn, statement); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
@@ -80,29 +81,31 @@ func family(comment string) (string, bool) {
 }
 
 // plain is a column that is there under the same name.
-func plain(name, kind, comment string) column { return column{name, kind, row + quoteName(name), comment} }
+func plain(name, kind, comment string) column {
+	return column{name, kind, row + quoteName(name), comment}
+}
 
 // base are the views every tenant has.
 func base(p place) []view {
 	telemetry := []column{
 		plain("device", "String", "The device's id"),
-		plain("module", "String", "The module that sent it; empty for the device itself"),
-		plain("component", "String", "The component it is of; empty for none"),
+		plain("module", "LowCardinality(String)", "The module that sent it; empty for the device itself"),
+		plain("component", "LowCardinality(String)", "The component it is of; empty for none"),
 		plain("ts", "DateTime64(3, 'UTC')", "When it was, by the device"),
 		plain("body", "JSON(max_dynamic_paths=256)", "The message as it was sent"),
-		plain("properties", "Map(String, String)", "The message's application properties"),
+		plain("properties", "Map(LowCardinality(String), String)", "The message's application properties"),
 		plain("id", "String", "The message's id"),
 		plain("enqueued_at", "DateTime64(3, 'UTC')", "When the log took it"),
 	}
 	series := []column{
-		plain("path", "String", "Where the number stands in the body, as temperature or location.lat"),
-		plain("device", "String", "The device's id"), plain("component", "String", "The component it is of"), plain("module", "String", "The module that sent it"),
+		plain("path", "LowCardinality(String)", "Where the number stands in the body, as temperature or location.lat"),
+		plain("device", "String", "The device's id"), plain("component", "LowCardinality(String)", "The component it is of"), plain("module", "LowCardinality(String)", "The module that sent it"),
 	}
 	state := []column{
-		plain("display_name", "String", "The device's name for people"), plain("template", "String", "The id of its template"),
+		plain("display_name", "String", "The device's name for people"), plain("template", "LowCardinality(String)", "The id of its template"),
 		plain("enabled", "Bool", "Whether it may connect"), plain("provisioned", "Bool", "Whether it has connected"), plain("simulated", "Bool", "Whether Fleetlog simulates it"),
 		plain("edge", "Bool", "Whether it is an IoT Edge device"), plain("waiting", "Bool", "Whether it waits for approval"), plain("connected", "Bool", "Whether it is connected"),
-		plain("organization", "String", "Its organization"), plain("enrollment_group", "String", "The enrollment group it came by"), plain("model_id", "String", "The model it announced"),
+		plain("organization", "LowCardinality(String)", "Its organization"), plain("enrollment_group", "LowCardinality(String)", "The enrollment group it came by"), plain("model_id", "LowCardinality(String)", "The model it announced"),
 		plain("parent", "String", "The gateway it is attached to"), plain("tags", "JSON(max_dynamic_paths=64)", "Its tags"),
 		plain("properties", "JSON(max_dynamic_paths=256)", "Its properties: the values people see"),
 		plain("registered_at", "DateTime64(3, 'UTC')", "When it was registered"), plain("updated_at", "DateTime64(3, 'UTC')", "When it was changed last"),
@@ -116,8 +119,8 @@ func base(p place) []view {
 		{name: "device_versions", comment: "What devices were, one row for each change", from: p.from("device_versions"),
 			columns: append([]column{device, plain("at", "DateTime64(6, 'UTC')", "When it became so"), plain("deleted", "UInt8", "Whether it was deleted then")}, state...)},
 		{name: "device_events", comment: "What somebody wanted of devices, accepted or not", from: p.from("device_events"), columns: []column{
-			device, plain("module", "String", "The module it is about"), plain("kind", "String", "What was wanted"), plain("subject", "String", "What it is about, as a method"),
-			plain("id", "String", "The event's id"), plain("at", "DateTime64(6, 'UTC')", "When"), plain("principal", "String", "Who"),
+			device, plain("module", "LowCardinality(String)", "The module it is about"), plain("kind", "LowCardinality(String)", "What was wanted"), plain("subject", "String", "What it is about, as a method"),
+			plain("id", "String", "The event's id"), plain("at", "DateTime64(6, 'UTC')", "When"), plain("principal", "LowCardinality(String)", "Who"),
 			plain("request_id", "String", "By which request"), plain("logged_at", "DateTime64(3, 'UTC')", "When the log took it"),
 		}},
 	}
@@ -126,12 +129,13 @@ func base(p place) []view {
 // rollup sums up what ClickHouse has not merged yet.
 func rollup(p place, name, of string, series []column) view {
 	number := func(name, expression, comment string) column { return column{name, "Float64", expression, comment} }
-	columns := append(series[:len(series):len(series)],
+	columns := slices.Concat(series, []column{
 		plain("ts", "DateTime64(0, 'UTC')", "When "+of+" begins"),
 		column{"count", "UInt64", "sum(_row.count)", "How many values there were"},
 		number("avg", "sum(_row.sum) / sum(_row.count)", "Their average"), number("sum", "sum(_row.sum)", "Their sum"),
 		number("min", "min(_row.min)", "The least"), number("max", "max(_row.max)", "The greatest"),
-		number("first", "tupleElement(min(_row.first), 'value')", "The first by time"), number("last", "tupleElement(max(_row.last), 'value')", "The last by time"))
+		number("first", "tupleElement(min(_row.first), 'value')", "The first by time"), number("last", "tupleElement(max(_row.last), 'value')", "The last by time"),
+	})
 	return view{
 		name: name, comment: "Numbers that devices sent, one row for " + of, columns: columns,
 		from: p.from(name) + " GROUP BY _row.path, _row.device, _row.component, _row.module, _row.ts",

@@ -70,7 +70,7 @@ func (v *Views) touch(tenants ...string) {
 // tried again.
 func (v *Views) Run(ctx context.Context) error {
 	if err := v.awaitCatalog(ctx); err != nil {
-		return nil //nolint:nilerr // ctx has ended
+		return nil // ctx has ended
 	}
 	again := time.NewTicker(lookAgain)
 	defer again.Stop()

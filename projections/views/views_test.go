@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/timestamppb"
+	"pgregory.net/rapid"
 
 	"github.com/fleetlog/fleetlog/internal/catalog"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
@@ -194,7 +195,7 @@ func TestValuesAreTypedOrNull(t *testing.T) {
 			"time":"03:04:05","duration":"PT1H","state":"on","level":"high","object":{"x":1.5,"inner":{"s":"t"}},"numbers":[1,2.5,null,null],"objects":[{"x":1},{"x":null}],"nested":[[1],[2,3]],
 			"map":{"k":1,"l":null},"place":{"lat":1.25,"lon":2,"alt":3},"vector":{"x":1,"y":2,"z":3},"point":{"lat":1,"lon":2,"alt":null},"line":"{\"coordinates\":[[1,2],[3,4]],\"type\":\"LineString\"}"}`},
 		{"nothing", `{}`, nothing},
-				{"other kinds", `{"double":"1","float":true,"integer":3.5,"long":"7","boolean":1,"string":5,"date":"2026-02-30","dateTime":"2026","time":"noon","duration":"an hour","state":9,"level":"x",
+		{"other kinds", `{"double":"1","float":true,"integer":3.5,"long":"7","boolean":1,"string":5,"date":"2026-02-30","dateTime":"2026","time":"noon","duration":"an hour","state":9,"level":"x",
 			"object":5,"numbers":"x","objects":{"x":1},"nested":7,"map":[1],"place":"here","vector":[1,2,3],"point":[1,2],"line":"x"}`, nothing},
 		{"other kinds of these", `{"double":[1],"float":{"a":1},"integer":99999999999,"long":1e300,"boolean":"true","string":["x"],"date":20260102,"dateTime":"2026-01-02 03:04","time":3,"duration":"P","state":"on","level":1,
 			"numbers":{"a":1},"map":"x"}`, strings.Replace(nothing, `"duration":null`, `"duration":"P"`, 1)},
@@ -247,7 +248,7 @@ const allKinds = `[
 func TestNamesOfATemplateDoNotBreakItsGuard(t *testing.T) {
 	n := startNode(t)
 	var contents []string
-	for _, name := range []string{"tenant", "device", "component", "module", "ts", "body", "properties", "template", "getSetting", "t", "row", "log_comment", "startsWith", "file", "deleted", "select", "FROM", "e0"} {
+	for _, name := range []string{"tenant", "device", "component", "module", "ts", "body", "properties", "template", "getSetting", "t", "row", "log_comment", "startsWith", "file", "deleted", "stack_trace", "dialect", "disk", "eval", "system", "select", "FROM", "e0"} {
 		contents = append(contents, fmt.Sprintf(`{"@type":"Telemetry","name":%q,"schema":"string"}`, name))
 	}
 	n.publish("a", "dtmi:contoso:Bad;1", "Bad'); DROP VIEW `x`", "["+strings.Join(contents, ",")+"]")
@@ -256,4 +257,44 @@ func TestNamesOfATemplateDoNotBreakItsGuard(t *testing.T) {
 		n.send(tenant, "d", "", "", `{"tenant":"a","device":"d","template":"dtmi:contoso:Bad;1","value":"`+tenant+`"}`)
 	}
 	n.soon("a", "SELECT count(), any(b.tenant), any(b.device_), any(toString(b.body.value)) FROM bad_drop_view_x AS b", "1\ta\td\ta")
+}
+
+func TestEveryTenantHasItsViews(t *testing.T) {
+	n := startNode(t)
+	exec := func(statement string) { require.NoError(t, n.db.Exec(t.Context(), statement)) }
+	n.soon("default", "SELECT count() FROM system.tables", "7")
+	for i, value := range []string{"1", "4"} { // two parts of one minute, as inserts leave them
+		exec(fmt.Sprintf(`INSERT INTO telemetry_1m SELECT 'default', 'temperature', 'd', '', '', toDateTime64('2026-01-02 03:04:00', 0, 'UTC'), 1, 1, %[1]s, %[1]s, %[1]s,
+			(toDateTime64('2026-01-02 03:04:0%[2]d', 3, 'UTC'), %[2]d, %[1]s), (toDateTime64('2026-01-02 03:04:0%[2]d', 3, 'UTC'), %[2]d, %[1]s)`, value, i))
+		exec(fmt.Sprintf(`INSERT INTO telemetry_latest SELECT 'default', 'temperature', 'd', '', '', (toDateTime64('2026-01-02 03:04:0%[2]d', 3, 'UTC'), %[2]d, %[1]s, 'number', '%[1]s')`, value, i))
+		exec(fmt.Sprintf(`INSERT INTO devices (tenant, device, display_name, revision) SELECT 'default', 'd', 'called %[1]s', %[1]s`, value))
+	}
+	exec("INSERT INTO devices (tenant, device, revision, deleted) SELECT 'default', 'gone', 1, 1")
+	exec("INSERT INTO device_events (tenant, device, kind, event) SELECT 'default', 'd', 'registered', 'a secret'")
+	for statement, want := range map[string]string{
+		"SELECT count, avg, sum, min, max, first, last FROM telemetry_1m WHERE path = 'temperature' AND device = 'd' AND ts >= '2026-01-02 03:04:00'": "2\t2.5\t5\t1\t4\t1\t4",
+		"SELECT ts, kind, number, value FROM telemetry_latest WHERE device = 'd'":                                                                     "2026-01-02 03:04:01.000\tnumber\t4\t4",
+		"SELECT device, display_name FROM devices":                                                                                                    "d\tcalled 4",
+		"SELECT device, kind FROM device_events":                                                                                                      "d\tregistered",
+		"SELECT countIf(name IN ('event', 'tenant', 'offset')) FROM system.columns":                                                                   "0",
+		"SELECT count() FROM telemetry_1m WHERE device = 'other'":                                                                                     "0",
+	} {
+		require.Equal(t, want, n.ask("default", statement), statement)
+	}
+	require.NotContains(t, n.ask("default", "SELECT * FROM device_events"), "secret")
+	require.Contains(t, n.ask("default", "EXPLAIN indexes = 1 SELECT max FROM telemetry_1m WHERE path = 'x' AND device = 'd' FORMAT TSVRaw"), "(path in ['x', 'x'])", "conditions reach the table's key")
+}
+
+func TestNamesAreOfOneTenant(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.StringMatching(`[a-zA-Z0-9_ü-]{1,70}`)
+		database, other, a, b := text.Draw(t, "database"), text.Draw(t, "other"), text.Draw(t, "a"), text.Draw(t, "b")
+		name := clickhouse.TenantDatabase(database, a)
+		require.Regexp(t, `^tenant_[a-z0-9_]{1,160}$`, name)
+		if a != b || database != other {
+			require.NotEqual(t, name, clickhouse.TenantDatabase(other, b))
+		}
+	})
+	require.Equal(t, "tenant_acme", clickhouse.TenantDatabase("fleetlog", "acme"))
+	require.NotEqual(t, clickhouse.TenantDatabase("b", "a"), clickhouse.TenantDatabase("fleetlog", "a__b"))
 }

@@ -45,6 +45,8 @@ func TestStatementsStayWithinTheStorage(t *testing.T) {
 		"SELECT * FROM eval('SELECT 1') SETTINGS allow_experimental_eval_table_function = 1",
 		"SELECT * FROM arrowstream('1')",
 		"SELECT * FROM system.stack_trace",
+		"SELECT 1 AS x FORMAT Protobuf SETTINGS output_format_schema = '/tmp/fleetlog-never'",
+		"SELECT 1 SETTINGS additional_result_filter = 'file(\\'" + secret + "\\') = 1'",
 	} {
 		t.Run(statement, func(t *testing.T) {
 			got := post(t, url, call{body: statement})

@@ -1,0 +1,34 @@
+CREATE TABLE IF NOT EXISTS {database}.devices_local ON CLUSTER 'fleet'
+(
+    tenant           LowCardinality(String),
+    device           String,
+    display_name     String,
+    template         LowCardinality(String),
+    enabled          Bool,
+    provisioned      Bool,
+    simulated        Bool,
+    edge             Bool,
+    waiting          Bool,
+    connected        Bool,
+    organization     LowCardinality(String),
+    enrollment_group LowCardinality(String),
+    model_id         LowCardinality(String),
+    parent           String,
+    tags             JSON(max_dynamic_paths=64),
+    properties       JSON(max_dynamic_paths=256),
+    registered_at    DateTime64(3, 'UTC'),
+    updated_at       DateTime64(3, 'UTC'),
+    connection_since DateTime64(3, 'UTC'),
+    version          UInt64,
+    revision         UInt64,
+    deleted          UInt8,
+    logged_at        DateTime64(3, 'UTC'),
+    partition        Int32,
+    offset           Int64
+)
+ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{uuid}/{shard}', '{replica}', revision, deleted)
+ORDER BY (tenant, device)
+SETTINGS replicated_deduplication_window_seconds = 604800, replicated_deduplication_window = 10000, min_bytes_for_wide_part = 67108864;
+
+CREATE TABLE IF NOT EXISTS {database}.devices ON CLUSTER 'fleet' AS {database}.devices_local
+ENGINE = Distributed('fleet', '{database}', 'devices_local', cityHash64(tenant, device));
