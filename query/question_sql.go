@@ -418,6 +418,9 @@ func (q *question) orderedBy(o fleetql.Order) ([]string, error) {
 		return []string{q.window()}, nil
 	case q.aggregated() && !q.grouped(of):
 		return nil, q.errorAt(o.Pos, "%s is not grouped by: order by what is selected or grouped by", o.Name)
+	case q.aggregated() && m.kind == telemetryName: // of the group's key only itself is known
+		text := "toString(" + q.value(m) + ")"
+		return []string{"toFloat64OrNull(" + text + ")", text}, nil
 	case m.kind == telemetryName || m.kind == dynamicName:
 		return []string{q.number(m), "toString(" + q.value(m) + ")"}, nil
 	}
