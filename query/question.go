@@ -2,6 +2,7 @@ package query
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -197,6 +198,14 @@ func (q *question) settle() error {
 	}
 	for _, r := range q.Group {
 		if err := see(r); err != nil {
+			return err
+		}
+	}
+	for _, o := range q.Order {
+		if o.Function != fleetql.None || slices.ContainsFunc(q.Items, func(it fleetql.Item) bool { return it.Alias == o.Name }) {
+			continue
+		}
+		if err := see(o.Ref); err != nil {
 			return err
 		}
 	}

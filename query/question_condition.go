@@ -101,6 +101,9 @@ func (q *question) match(c fleetql.Match) (string, error) {
 	if m.flag || m.kind == timeName {
 		return "", q.errorAt(c.Pos, "%s is no text: %s needs one", c.Name, c.Op)
 	}
+	if escapes := len(c.Text) - len(strings.TrimRight(c.Text, `\`)); c.Op == "LIKE" && escapes%2 == 1 {
+		return "", q.errorAt(c.Pos, `the pattern for %s ends with a \, which takes the meaning from what is behind it: write \\ for the character itself`, c.Name)
+	}
 	f := map[string]string{"LIKE": "like(%s, %s)", "CONTAINS": "position(%s, %s) > 0", "STARTS_WITH": "startsWith(%s, %s)"}[c.Op]
 	return "ifNull(" + fmt.Sprintf(f, "ifNull("+q.textOf(m)+", '')", q.parameterText(c.Text)) + " AND " + q.there(m) + ", false)", nil
 }

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/fleetlog/fleetlog/query/fleetql"
 )
@@ -18,13 +17,6 @@ type answerPlan struct {
 	keys  []string
 	table string
 	notes []string
-}
-
-// questionPage is which rows of an answer are wanted.
-type questionPage struct {
-	size, skip int
-	// pinned is the time up to which the log counts.
-	pinned time.Time
 }
 
 // answer makes the statement.
@@ -52,7 +44,10 @@ func (q *question) answer() (answerPlan, error) {
 	for _, it := range q.Items {
 		p.keys = append(p.keys, it.Key())
 	}
-	return p, nil
+	if q.page != nil {
+		p.sql, err = q.ofPage(sql, p.keys)
+	}
+	return p, err
 }
 
 // windowed reports whether the answer begins with the beginnings of windows that
@@ -198,6 +193,12 @@ func (q *question) selected(aggregate func(fleetql.Item) (string, error)) (strin
 			return "", err
 		}
 		columns = append(columns, q.ofOneType(it, sql)+" AS "+key(it.Key()))
+	}
+	if q.page != nil {
+		if err := q.place(); err != nil {
+			return "", err
+		}
+		columns = append(columns, q.page.columns...)
 	}
 	return strings.Join(columns, ", "), nil
 }
@@ -347,6 +348,9 @@ func (q *question) rest(usual string) (string, error) {
 		}
 		usual = strings.Join(keys, ", ")
 	}
+	if q.page != nil { // which has an order and a bound of its own
+		return sql, nil
+	}
 	order, err := q.ordered()
 	if err != nil {
 		return "", err
@@ -410,6 +414,9 @@ func (q *question) orderedBy(o fleetql.Order) ([]string, error) {
 		return []string{q.window()}, nil
 	case q.aggregated() && !q.grouped(of):
 		return nil, q.errorAt(o.Pos, "%s is not grouped by: order by what is selected or grouped by", o.Name)
+	case q.aggregated() && m.kind == telemetryName: // of the group's key only itself is known
+		text := "toString(" + q.value(m) + ")"
+		return []string{"toFloat64OrNull(" + text + ")", text}, nil
 	case m.kind == telemetryName || m.kind == dynamicName:
 		return []string{q.number(m), "toString(" + q.value(m) + ")"}, nil
 	}
@@ -421,9 +428,5 @@ func (q *question) bound() string {
 	if q.Top > 0 {
 		n = min(n, q.Top)
 	}
-	if q.page == nil {
-		return " LIMIT " + strconv.Itoa(n)
-	}
-	size := min(q.page.size+1, n-q.page.skip)
-	return " LIMIT " + strconv.Itoa(max(size, 0)) + " OFFSET " + strconv.Itoa(q.page.skip)
+	return " LIMIT " + strconv.Itoa(n)
 }

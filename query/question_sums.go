@@ -237,6 +237,11 @@ func (q *question) fromLatest() (sql, table string, err error) {
 	if q.Where != nil && !q.ofDevicesOnly(fleetql.And{q.Where}) || q.Window > 0 || q.page != nil {
 		return "", "", nil
 	}
+	for _, g := range q.Group {
+		if kind := q.meanings[g.Name].kind; kind == telemetryName || kind == timeName {
+			return "", "", nil
+		}
+	}
 	within := false
 	_ = visit(q.Where, func(c fleetql.Condition) error {
 		_, is := c.(fleetql.Within)

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"net/http"
 	"net/url"
@@ -57,13 +56,6 @@ func newQueryService(deps Deps, limits sqlLimits) *queryService {
 	return &queryService{db: deps.ClickHouse, templates: deps.Templates, groups: newDeviceGroupService(deps), limits: limits, gate: newTurnstile(int(limits.running))}
 }
 
-// questionToken is where a page begins: behind so many rows of the answer of a moment.
-type questionToken struct {
-	Skip   int    `json:"s"`
-	Pinned int64  `json:"p"` // Unix milliseconds
-	Of     uint32 `json:"o"`
-}
-
 // plan makes a plan of a request.
 func (s *queryService) plan(ctx context.Context, req *apiv1.QueryRequest, format string) (answerPlan, *question, error) {
 	p, err := access.FromContext(ctx)
@@ -100,44 +92,6 @@ func (s *queryService) plan(ctx context.Context, req *apiv1.QueryRequest, format
 	}
 	answer, err := q.answer()
 	return answer, q, err
-}
-
-// paged finds out which page is asked for.
-func (q *question) paged(req *apiv1.QueryRequest, format string) error {
-	if req.GetMaxpagesize() == 0 && req.GetPageToken() == "" {
-		return nil
-	}
-	if format != "json" {
-		return badField("maxpagesize", "pages are of JSON only: leave maxpagesize out, and the answer comes as a stream")
-	}
-	size, err := pageSize(req.GetMaxpagesize(), 1000, maxAnswer)
-	if err != nil {
-		return err
-	}
-	at, err := decodeToken[questionToken](req.GetPageToken())
-	if err != nil {
-		return err
-	}
-	if req.GetPageToken() == "" {
-		at.Pinned = q.now.UnixMilli()
-	} else if at.Of != q.hash() || at.Skip < 0 || at.Skip > 1e9 {
-		return badField("pageToken", "pageToken is of another query: send the query of the first page")
-	}
-	q.limit = 1e9
-	q.page = &questionPage{size: size, skip: at.Skip, pinned: time.UnixMilli(storable(at.Pinned))}
-	q.now = q.page.pinned
-	return nil
-}
-
-func (q *question) hash() uint32 {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(q.text)) // never fails
-	return h.Sum32()
-}
-
-// next is the token of the page behind this one.
-func (q *question) next() string {
-	return encodeToken(questionToken{Skip: q.page.skip + q.page.size, Pinned: q.page.pinned.UnixMilli(), Of: q.hash()})
 }
 
 func (s *queryService) ExplainQuery(ctx context.Context, req *apiv1.QueryRequest) (*apiv1.QueryPlan, error) {
@@ -179,7 +133,10 @@ func (s *queryService) Query(req *apiv1.QueryRequest, stream grpc.ServerStreamin
 		return s.stream(ctx, p, "ArrowStream", func(rows io.Reader) error { _, err := io.CopyBuffer(out, rows, make([]byte, partBytes)); return err })
 	}
 	out.kind = "application/json"
-	return s.stream(ctx, p, "JSONEachRow", func(rows io.Reader) error { return writeResults(out, rows, q) })
+	if q.page != nil {
+		return s.stream(ctx, p, "JSONEachRow", func(rows io.Reader) error { return writePage(out, rows, q) })
+	}
+	return s.stream(ctx, p, "JSONEachRow", func(rows io.Reader) error { return writeResults(out, rows) })
 }
 
 // stream runs the statement and hands its rows on. When the caller goes away
@@ -251,35 +208,20 @@ func (w *partWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// writeResults makes IoT Central's answer of rows of JSON, a line each. One row more
-// than a page has says that there is another page.
-func writeResults(out io.Writer, rows io.Reader, q *question) error {
-	most := -1
-	if q.page != nil {
-		most = q.page.size
-	}
+// writeResults makes IoT Central's answer of rows of JSON, a line each.
+func writeResults(out io.Writer, rows io.Reader) error {
 	in, part := make([]byte, partBytes), make([]byte, 0, partBytes+1024)
 	part = append(part, `{"results":[`...)
-	n, open := 0, false // rows begun, and whether the newest is not ended
+	ended := false // a row, behind which another may come
 	for {
 		read, err := rows.Read(in)
 		for rest := in[:read]; len(rest) > 0; {
-			if !open {
-				if n++; n > 1 && (most < 0 || n <= most) {
-					part = append(part, ',')
-				}
-				open = true
+			if ended {
+				part = append(part, ',')
 			}
-			end := bytes.IndexByte(rest, '\n')
-			line := rest
-			if end >= 0 {
-				line, rest, open = rest[:end], rest[end+1:], false
-			} else {
-				rest = nil
-			}
-			if most < 0 || n <= most {
-				part = append(part, line...)
-			}
+			var line []byte
+			line, rest, ended = bytes.Cut(rest, []byte{'\n'})
+			part = append(part, line...)
 		}
 		if errors.Is(err, io.EOF) {
 			break
@@ -294,12 +236,7 @@ func writeResults(out io.Writer, rows io.Reader, q *question) error {
 			part = part[:0]
 		}
 	}
-	part = append(part, ']')
-	if most >= 0 && n > most {
-		part = append(part, `,"nextPageToken":`...)
-		part = strconv.AppendQuote(part, q.next())
-	}
-	_, err := out.Write(append(part, '}'))
+	_, err := out.Write(append(part, ']', '}'))
 	return err
 }
 

@@ -226,7 +226,7 @@ func TestPagesAreOfOneMoment(t *testing.T) {
 			a.insert("default", [3]any{"sample-001", 7200 + len(got), `{"temperature":1}`})
 		}
 		require.Equal(t, want, got, query)
-		status, answer, _ := a.call(http.MethodPost, "/api/query", fmt.Sprintf(`{"query":"SELECT $id FROM devices","pageToken":%q}`, encodeToken(questionToken{Skip: 2, Of: 1})))
+		status, answer, _ := a.call(http.MethodPost, "/api/query", fmt.Sprintf(`{"query":"SELECT $id FROM devices","pageToken":%q}`, encodeToken(questionToken{After: []string{"m"}, Of: 1})))
 		require.Equal(t, 400, status)
 		require.Contains(t, message(answer), "of another query")
 		require.NoError(t, a.db.Exec(t.Context(), "ALTER TABLE telemetry DELETE WHERE ts >= '2026-11-23 14:00:00' SETTINGS mutations_sync = 1"))
