@@ -85,7 +85,7 @@ type condition func(table string) string
 
 // telemetryOf is the typed view of the telemetry of the devices that meet the condition.
 func telemetryOf(p place, name, family string, t *template.Template, devices condition) view {
-	columns := newColumns(base(p)[0].columns)
+	columns := newColumns(baseColumns(p, "telemetry"))
 	for _, part := range parts(t) {
 		from := source{json: row + "body", condition: fmt.Sprintf("_row.component = %s AND _row.module = %s", quoteText(part.component), quoteText(part.module))}
 		for _, c := range part.contents {
@@ -104,7 +104,7 @@ func telemetryOf(p place, name, family string, t *template.Template, devices con
 
 // devicesOf is the typed view of the devices: their properties as columns.
 func devicesOf(p place, name, family string, t *template.Template, devices condition) view {
-	columns := newColumns(base(p)[4].columns)
+	columns := newColumns(baseColumns(p, "devices"))
 	for _, part := range parts(t) {
 		if part.module != "" {
 			continue // of a module's there is no row

@@ -114,7 +114,8 @@ func base(p place) []view {
 	device := plain("device", "String", "The device's id")
 	return []view{
 		{name: "telemetry", comment: "All messages of all devices", columns: telemetry, from: p.from("telemetry")},
-		rollup(p, "telemetry_1m", "a minute", series), rollup(p, "telemetry_1h", "an hour", series), latest(p, series),
+		rollup(p, "telemetry_1m", "a minute", series, false), rollup(p, "telemetry_10m", "ten minutes", series, true), rollup(p, "telemetry_1h", "an hour", series, true),
+		latest(p, series),
 		{name: "devices", comment: "All devices as they are now", columns: append([]column{device}, state...), from: p.newest("devices")},
 		{name: "device_versions", comment: "What devices were, one row for each change", from: p.from("device_versions"),
 			columns: append([]column{device, plain("at", "DateTime64(6, 'UTC')", "When it became so"), plain("deleted", "UInt8", "Whether it was deleted then")}, state...)},
@@ -126,16 +127,25 @@ func base(p place) []view {
 	}
 }
 
-// rollup sums up what ClickHouse has not merged yet.
-func rollup(p place, name, of string, series []column) view {
+// baseColumns are those of one of the views every tenant has.
+func baseColumns(p place, name string) []column {
+	all := base(p)
+	return all[slices.IndexFunc(all, func(v view) bool { return v.name == name })].columns
+}
+
+// rollup sums up what ClickHouse has not merged yet; ends says whether the table has
+// the first and the last values.
+func rollup(p place, name, of string, series []column, ends bool) view {
 	number := func(name, expression, comment string) column { return column{name, "Float64", expression, comment} }
 	columns := slices.Concat(series, []column{
 		plain("ts", "DateTime64(0, 'UTC')", "When "+of+" begins"),
 		column{"count", "UInt64", "sum(_row.count)", "How many values there were"},
 		number("avg", "sum(_row.sum) / sum(_row.count)", "Their average"), number("sum", "sum(_row.sum)", "Their sum"),
 		number("min", "min(_row.min)", "The least"), number("max", "max(_row.max)", "The greatest"),
-		number("first", "tupleElement(min(_row.first), 'value')", "The first by time"), number("last", "tupleElement(max(_row.last), 'value')", "The last by time"),
 	})
+	if ends {
+		columns = append(columns, number("first", "tupleElement(min(_row.first), 'value')", "The first by time"), number("last", "tupleElement(max(_row.last), 'value')", "The last by time"))
+	}
 	return view{
 		name: name, comment: "Numbers that devices sent, one row for " + of, columns: columns,
 		from: p.from(name) + " GROUP BY _row.path, _row.device, _row.component, _row.module, _row.ts",

@@ -265,9 +265,10 @@ func TestNamesOfATemplateDoNotBreakItsGuard(t *testing.T) {
 func TestEveryTenantHasItsViews(t *testing.T) {
 	n := startNode(t)
 	exec := func(statement string) { require.NoError(t, n.db.Exec(t.Context(), statement)) }
-	n.soon("default", "SELECT count() FROM system.tables", "7")
+	n.soon("default", "SELECT count() FROM system.tables", "8")
 	for i, value := range []string{"1", "4"} { // two parts of one minute, as inserts leave them
-		exec(fmt.Sprintf(`INSERT INTO telemetry_1m SELECT 'default', 'temperature', 'd', '', '', toDateTime64('2026-01-02 03:04:00', 0, 'UTC'), 1, 1, %[1]s, %[1]s, %[1]s,
+		exec(fmt.Sprintf(`INSERT INTO telemetry_1m SELECT 'default', 'temperature', 'd', '', '', toDateTime64('2026-01-02 03:04:00', 0, 'UTC'), 1, 1, %[1]s, %[1]s, %[1]s`, value))
+		exec(fmt.Sprintf(`INSERT INTO telemetry_1h (tenant, path, device, ts, count, nonzero, sum, min, max, first, last) SELECT 'default', 'temperature', 'd', toDateTime64('2026-01-02 03:00:00', 0, 'UTC'), 1, 1, %[1]s, %[1]s, %[1]s,
 			(toDateTime64('2026-01-02 03:04:0%[2]d', 3, 'UTC'), %[2]d, %[1]s), (toDateTime64('2026-01-02 03:04:0%[2]d', 3, 'UTC'), %[2]d, %[1]s)`, value, i))
 		exec(fmt.Sprintf(`INSERT INTO telemetry_latest SELECT 'default', 'temperature', 'd', '', '', (toDateTime64('2026-01-02 03:04:0%[2]d', 3, 'UTC'), %[2]d, %[1]s, 'number', '%[1]s')`, value, i))
 		exec(fmt.Sprintf(`INSERT INTO devices (tenant, device, display_name, revision) SELECT 'default', 'd', 'called %[1]s', %[1]s`, value))
@@ -275,12 +276,13 @@ func TestEveryTenantHasItsViews(t *testing.T) {
 	exec("INSERT INTO devices (tenant, device, revision, deleted) SELECT 'default', 'gone', 1, 1")
 	exec("INSERT INTO device_events (tenant, device, kind, event) SELECT 'default', 'd', 'registered', 'a secret'")
 	for statement, want := range map[string]string{
-		"SELECT count, avg, sum, min, max, first, last FROM telemetry_1m WHERE path = 'temperature' AND device = 'd' AND ts >= '2026-01-02 03:04:00'": "2\t2.5\t5\t1\t4\t1\t4",
+		"SELECT count, avg, sum, min, max FROM telemetry_1m WHERE path = 'temperature' AND device = 'd' AND ts >= '2026-01-02 03:04:00'":              "2\t2.5\t5\t1\t4",
+		"SELECT count, avg, sum, min, max, first, last FROM telemetry_1h WHERE path = 'temperature' AND device = 'd' AND ts >= '2026-01-02 03:00:00'": "2\t2.5\t5\t1\t4\t1\t4",
 		"SELECT ts, kind, number, value FROM telemetry_latest WHERE device = 'd'":                                                                     "2026-01-02 03:04:01.000\tnumber\t4\t4",
-		"SELECT device, display_name FROM devices":                                                                                                    "d\tcalled 4",
-		"SELECT device, kind FROM device_events":                                                                                                      "d\tregistered",
-		"SELECT countIf(name IN ('event', 'tenant', 'offset')) FROM system.columns":                                                                   "0",
-		"SELECT count() FROM telemetry_1m WHERE device = 'other'":                                                                                     "0",
+		"SELECT device, display_name FROM devices":                                  "d\tcalled 4",
+		"SELECT device, kind FROM device_events":                                    "d\tregistered",
+		"SELECT countIf(name IN ('event', 'tenant', 'offset')) FROM system.columns": "0",
+		"SELECT count() FROM telemetry_1m WHERE device = 'other'":                   "0",
 	} {
 		require.Equal(t, want, n.ask("default", statement), statement)
 	}
