@@ -1,7 +1,6 @@
 package query
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -39,7 +38,7 @@ func BenchmarkQueries(b *testing.B) {
 			require.Equal(b, http.StatusOK, resp.StatusCode)
 			require.Positive(b, n)
 		}
-		p, _, err := s.plan(access.WithPrincipal(context.Background(), access.Principal{Tenant: "default"}), &apiv1.QueryRequest{Query: query}, "json") //nolint:usetesting // outlives the parts
+		p, _, err := s.plan(access.WithPrincipal(b.Context(), access.Principal{Tenant: "default"}), &apiv1.QueryRequest{Query: query}, "json")
 		require.NoError(b, err)
 		address := "http://" + a.engine + "/?" + s.values(p, "JSONEachRow").Encode()
 		b.Run(name+"/statement", func(b *testing.B) {
