@@ -85,8 +85,8 @@ func deadTenant(key []byte) []byte {
 	return tenant
 }
 
-// origin is what a dead letter says of itself.
-type origin struct {
+// deadOrigin is what a dead letter says of itself.
+type deadOrigin struct {
 	stage, reason, topic []byte
 	partition            int32
 	offset               int64
@@ -94,8 +94,8 @@ type origin struct {
 
 // originOf reads the headers that were added last: a record may have been put aside
 // before. What is not there is -1.
-func originOf(r *kgo.Record) origin {
-	o := origin{partition: -1, offset: -1}
+func originOf(r *kgo.Record) deadOrigin {
+	o := deadOrigin{partition: -1, offset: -1}
 	for _, h := range r.Headers {
 		value := h.Value[:min(len(h.Value), maxDeadText)]
 		switch h.Key {

@@ -75,7 +75,11 @@ func (d *deviceRows) fill(r *kgo.Record, m *memory) (bytes int, bad *refusal) {
 	if bad != nil {
 		return 0, bad
 	}
-	s := snapshot.GetState()
+	return d.take(snapshot.GetState(), r, m)
+}
+
+// take adds a row of the state that the record has.
+func (d *deviceRows) take(s *eventsv1.DeviceState, r *kgo.Record, m *memory) (bytes int, bad *refusal) {
 	tags, bad := jsonColumn("tags", func() (any, error) { return decodeTags(s.GetTags()) })
 	if bad != nil {
 		return 0, bad

@@ -12,7 +12,8 @@ import (
 // once, or put aside.
 type settlement struct {
 	*writer
-	aside map[int64]bool // offsets of rows the sink refused
+	aside   map[int64]bool // offsets of rows the sink refused
+	repairs int            // so far
 }
 
 // insertAgain inserts the rows of a block that somebody else may have been about
@@ -90,10 +91,13 @@ func (s *settlement) insertHalves(ctx context.Context, r rows, token string) err
 	return nil
 }
 
-// maxRepairs is how often rows that were inserted, and that ClickHouse has confirmed,
-// are looked for and inserted again. Rows older than the table's retention are gone
-// as soon as they are there.
-const maxRepairs = 5
+// maxRepairs is how often, for one block, rows are inserted that ClickHouse has
+// confirmed and that are not there. Rows older than the table's retention, an hour at
+// least, are gone as soon as they are there.
+const (
+	maxRepairs        = 10
+	shortestRetention = time.Hour
+)
 
 // complete inserts the rows that are not in the sink although they should be.
 // It must only be called when no insert of them is under way.
@@ -103,7 +107,7 @@ func (s *settlement) complete(ctx context.Context, r rows, token string) error {
 		if err != nil || len(missing) == 0 {
 			return err
 		}
-		if n > maxRepairs {
+		if s.repairs++; s.repairs > maxRepairs && time.Since(r.newest(missing)) > shortestRetention {
 			s.retry.logger.Warn("rows are gone each time they were inserted: they are older than the table's retention", "token", token, "rows", len(missing))
 			return nil
 		}
@@ -113,6 +117,15 @@ func (s *settlement) complete(ctx context.Context, r rows, token string) error {
 			return err
 		}
 	}
+}
+
+// newest is when the newest of some rows came to the log.
+func (r *rows) newest(indexes []int) time.Time {
+	newest := int64(0)
+	for _, i := range indexes {
+		newest = max(newest, r.loggedAt.of[i])
+	}
+	return time.UnixMilli(newest)
 }
 
 // missing are the indexes of the rows that are neither in the sink nor aside.

@@ -48,10 +48,10 @@ func insertSettings(token string) driver.Settings {
 	}
 }
 
-// settings are those of an insert, on a cluster too: there it is answered when each
+// settingsOn are those of an insert, on a cluster too: there it is answered when each
 // shard has its share, and of each shard the majority of its replicas. The shards
 // know the token, each for its share, which is the same whenever the block is.
-func settings(conn *clickhouse.Conn, token string) driver.Settings {
+func settingsOn(conn *clickhouse.Conn, token string) driver.Settings {
 	settings := insertSettings(token)
 	if conn.Cluster() != "" {
 		settings["distributed_foreground_insert"] = 1
@@ -79,7 +79,7 @@ func send(ctx context.Context, conn *clickhouse.Conn, table string, columns []co
 			names, types, values = append(names, name), append(types, driver.ColumnNameAndType{Name: name, Type: kind}), append(values, v)
 		}
 	}
-	ctx = driver.Context(ctx, driver.WithColumnNamesAndTypes(types), driver.WithSettings(settings(conn, token)))
+	ctx = driver.Context(ctx, driver.WithColumnNamesAndTypes(types), driver.WithSettings(settingsOn(conn, token)))
 	batch, err := conn.PrepareBatch(ctx, "INSERT INTO "+table+" ("+strings.Join(names, ", ")+")")
 	if err != nil {
 		return fmt.Errorf("prepare insert into %s: %w", table, err)

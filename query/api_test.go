@@ -151,7 +151,7 @@ func fold(ctx context.Context, log *eventlog.Log, folding *sync.Mutex, waiting *
 		if state == nil {
 			state = &eventsv1.DeviceState{Tenant: ev.GetTenant(), Device: ev.GetDevice(), Deleted: true}
 		}
-		value, err := proto.Marshal(&eventsv1.DeviceSnapshot{State: state, Outcomes: []*eventsv1.Outcome{outcome}})
+		value, err := proto.Marshal(&eventsv1.DeviceSnapshot{State: state, Offset: r.Offset, Outcomes: []*eventsv1.Outcome{outcome}, Time: ev.GetTime()})
 		if err != nil {
 			panic(err)
 		}

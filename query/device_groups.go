@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fleetlog/fleetlog/internal/catalog"
 	"github.com/fleetlog/fleetlog/internal/device"
@@ -28,6 +29,7 @@ type deviceGroupService struct {
 	resources
 
 	fleet     *fleet
+	history   *deviceHistory
 	templates *template.Templates
 }
 
@@ -35,6 +37,7 @@ func newDeviceGroupService(deps Deps) *deviceGroupService {
 	return &deviceGroupService{
 		resources: resources{catalog: deps.Catalog, kind: devicegroup.KindName, noun: devicegroup.Kind().Noun, timeout: changeTimeout},
 		fleet:     newFleet(deps), templates: deps.Templates,
+		history: &deviceHistory{registry: deps.Registry, db: deps.ClickHouse, patience: historyPatience},
 	}
 }
 
@@ -127,7 +130,14 @@ func (s *deviceGroupService) ListDeviceGroupDevices(ctx context.Context, req *ap
 	if err != nil {
 		return nil, err
 	}
-	found, next, err := s.members(ctx, r.Tenant, fleetPage{token: req.GetPageToken(), of: groupOf(r).GetFilter()}, req.GetMaxpagesize(), defaultDevicesPage)
+	page := fleetPage{token: req.GetPageToken(), of: groupOf(r).GetFilter()}
+	var found []*eventsv1.DeviceState
+	var next string
+	if req.GetAt() != nil {
+		found, next, err = s.membersAt(ctx, r.Tenant, page, req)
+	} else {
+		found, next, err = s.members(ctx, r.Tenant, page, req.GetMaxpagesize(), defaultDevicesPage)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +163,7 @@ func (s *deviceGroupService) PreviewDeviceGroup(ctx context.Context, req *apiv1.
 	}
 	count := uint64(len(found))
 	if next != "" {
-		if count, err = s.count(ctx, p.Tenant, req.GetFilter()); err != nil {
+		if count, err = s.count(ctx, p.Tenant, req.GetFilter(), nil); err != nil {
 			return nil, err
 		}
 	}
@@ -178,12 +188,26 @@ func (s *deviceGroupService) members(ctx context.Context, tenant string, page fl
 	return s.fleet.list(ctx, tenant, page)
 }
 
-func (s *deviceGroupService) count(ctx context.Context, tenant, query string) (uint64, error) {
+// membersAt is a page of the devices that the query page.of meant at the asked time.
+func (s *deviceGroupService) membersAt(ctx context.Context, tenant string, page fleetPage, req *apiv1.ListDeviceGroupDevicesRequest) (found []*eventsv1.DeviceState, next string, err error) {
+	if err := s.fleet.registry.Ready(); err != nil {
+		return nil, "", toStatus(err)
+	}
+	if page.size, err = pageSize(req.GetMaxpagesize(), maxHistoryDevices, maxHistoryDevices); err != nil {
+		return nil, "", err
+	}
+	if page.filter, err = parseGroup(page.of); err != nil {
+		return nil, "", err
+	}
+	return s.history.search(ctx, s.fleet, tenant, page, req.GetAt())
+}
+
+func (s *deviceGroupService) count(ctx context.Context, tenant, query string, at *time.Time) (uint64, error) {
 	filter, err := parseGroup(query)
 	if err != nil {
 		return 0, err
 	}
-	return s.fleet.count(ctx, tenant, filter)
+	return s.fleet.count(ctx, tenant, filter, at)
 }
 
 func parseGroup(query string) (devicefilter.Expr, error) {

@@ -47,17 +47,9 @@ func (s *deviceService) ListDevices(ctx context.Context, req *apiv1.ListDevicesR
 
 // searchDevices lists the devices that the request's filter means, in its order.
 func (s *deviceService) searchDevices(ctx context.Context, tenant string, req *apiv1.ListDevicesRequest, size int) (*apiv1.ListDevicesResponse, error) {
-	page := fleetPage{filter: devicefilter.And{}, size: size, token: req.GetPageToken(), of: req.GetFilter() + "\n" + req.GetOrderby()}
-	var err error
-	if strings.TrimSpace(req.GetFilter()) != "" {
-		if page.filter, err = devicefilter.ParseList(req.GetFilter()); err != nil {
-			return nil, badField("filter", "%s", err)
-		}
-	}
-	if strings.TrimSpace(req.GetOrderby()) != "" {
-		if page.order, err = devicefilter.ParseOrder(req.GetOrderby()); err != nil {
-			return nil, badField("orderby", "%s", err)
-		}
+	page, err := searched(req, size)
+	if err != nil {
+		return nil, err
 	}
 	found, next, err := s.fleet.list(ctx, tenant, page)
 	if err != nil {
@@ -71,6 +63,23 @@ func (s *deviceService) searchDevices(ctx context.Context, tenant string, req *a
 		resp.NextLink, resp.NextPageToken = nextPage(ctx, next)
 	}
 	return resp, nil
+}
+
+// searched is the page that the request's filter and order mean.
+func searched(req *apiv1.ListDevicesRequest, size int) (fleetPage, error) {
+	page := fleetPage{filter: devicefilter.And{}, size: size, token: req.GetPageToken(), of: req.GetFilter() + "\n" + req.GetOrderby()}
+	var err error
+	if strings.TrimSpace(req.GetFilter()) != "" {
+		if page.filter, err = devicefilter.ParseList(req.GetFilter()); err != nil {
+			return page, badField("filter", "%s", err)
+		}
+	}
+	if strings.TrimSpace(req.GetOrderby()) != "" {
+		if page.order, err = devicefilter.ParseOrder(req.GetOrderby()); err != nil {
+			return page, badField("orderby", "%s", err)
+		}
+	}
+	return page, nil
 }
 
 // devicesToken is where a page of devices begins.

@@ -45,6 +45,8 @@ type fleetPage struct {
 	// be from.
 	token string
 	of    string
+	// at is the moment whose devices are meant; nil: now.
+	at *time.Time
 }
 
 // fleetToken is where a page begins: behind the device with these values in the
@@ -57,33 +59,45 @@ type fleetToken struct {
 // list is one page of devices, and the token of the next one; empty on the last. A
 // page may have fewer devices than there are rows for, when some of them are gone.
 func (f *fleet) list(ctx context.Context, tenant string, page fleetPage) (devices []*eventsv1.DeviceState, next string, err error) {
+	ids, next, err := f.ids(ctx, tenant, page)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, id := range ids {
+		state, err := f.find(tenant, id, page.filter)
+		if err != nil {
+			return nil, "", toStatus(err)
+		}
+		if state != nil {
+			devices = append(devices, state)
+		}
+	}
+	return devices, next, nil
+}
+
+// ids are the devices of a page, and the token of the next one.
+func (f *fleet) ids(ctx context.Context, tenant string, page fleetPage) (ids []string, next string, err error) {
 	p, at, err := planDevices(tenant, page)
 	if err != nil {
 		return nil, "", err
 	}
-	if err := f.catchUp(ctx, tenant); err != nil {
+	if err := f.catchUp(ctx, tenant, page.at); err != nil {
 		return nil, "", err
 	}
-	rows, more := 0, false
+	more := false
 	err = f.query(ctx, p, func(found driver.Rows) error {
-		if more = rows == p.size; more {
+		if more = len(ids) == p.size; more {
 			return nil
 		}
-		rows++
 		var id string
-		if err := found.Scan(&id, &at.After); err != nil {
-			return err
-		}
-		state, err := f.find(tenant, id, page.filter)
-		if state != nil {
-			devices = append(devices, state)
-		}
+		err := found.Scan(&id, &at.After)
+		ids = append(ids, id)
 		return err
 	})
 	if err != nil || !more {
-		return devices, "", err
+		return ids, "", err
 	}
-	return devices, encodeToken(at), nil
+	return ids, encodeToken(at), nil
 }
 
 // find is the device as it is now, if the filter still means it.
@@ -99,13 +113,13 @@ func (f *fleet) find(tenant, id string, filter devicefilter.Expr) (*eventsv1.Dev
 	return state, nil
 }
 
-// count is how many devices the filter means.
-func (f *fleet) count(ctx context.Context, tenant string, filter devicefilter.Expr) (n uint64, err error) {
-	if err := f.catchUp(ctx, tenant); err != nil {
+// count is how many devices the filter means, at a moment or, nil, now.
+func (f *fleet) count(ctx context.Context, tenant string, filter devicefilter.Expr, at *time.Time) (n uint64, err error) {
+	if err := f.catchUp(ctx, tenant, at); err != nil {
 		return 0, err
 	}
 	sql := filterSQL{parameters: map[string]string{"tenant": tenant}}
-	p := plan{sql: "SELECT count() FROM devices FINAL WHERE tenant = {tenant:String} AND " + sql.condition(filter), parameters: sql.parameters}
+	p := plan{sql: "SELECT count() FROM " + sql.devicesAt(at) + " AND " + sql.condition(filter), parameters: sql.parameters}
 	err = f.query(ctx, p, func(rows driver.Rows) error { return rows.Scan(&n) })
 	return n, err
 }
@@ -124,9 +138,13 @@ const lookAgain = 25 * time.Millisecond
 
 // catchUp waits until the table has what the registry has of the tenant, or
 // patience is at its end.
-func (f *fleet) catchUp(ctx context.Context, tenant string) error {
+func (f *fleet) catchUp(ctx context.Context, tenant string, at *time.Time) error {
 	newest := f.registry.Newest(tenant)
-	if len(newest) == 0 {
+	table := "devices"
+	if at != nil {
+		table = "device_versions"
+	}
+	if len(newest) == 0 || at != nil && at.Before(time.Now().Add(-maxSkew)) {
 		return nil
 	}
 	waiting, cancel := context.WithTimeout(ctx, f.patience)
@@ -134,7 +152,7 @@ func (f *fleet) catchUp(ctx context.Context, tenant string) error {
 	again := time.NewTicker(lookAgain)
 	defer again.Stop()
 	for {
-		has, err := f.has(ctx, tenant, newest)
+		has, err := f.has(ctx, tenant, table, newest)
 		if has || err != nil {
 			return err
 		}
@@ -147,14 +165,14 @@ func (f *fleet) catchUp(ctx context.Context, tenant string) error {
 }
 
 // has reports whether the table has the states, or later ones.
-func (f *fleet) has(ctx context.Context, tenant string, states []*eventsv1.DeviceState) (bool, error) {
+func (f *fleet) has(ctx context.Context, tenant, table string, states []*eventsv1.DeviceState) (bool, error) {
 	missing, ids := map[string]uint64{}, make([]string, len(states))
 	for i, state := range states {
 		missing[state.GetDevice()], ids[i] = state.GetRevision(), state.GetDevice()
 	}
 	sql := filterSQL{parameters: map[string]string{"tenant": tenant}}
 	// Without FINAL, which hides what is deleted.
-	p := plan{sql: "SELECT device, max(revision) FROM devices WHERE tenant = {tenant:String} AND " + sql.equal("device", "String", ids) + " GROUP BY device", parameters: sql.parameters}
+	p := plan{sql: "SELECT device, max(revision) FROM " + table + " WHERE tenant = {tenant:String} AND " + sql.equal("device", "String", ids) + " GROUP BY device", parameters: sql.parameters}
 	err := f.query(ctx, p, func(rows driver.Rows) error {
 		var id string
 		var revision uint64
@@ -194,10 +212,22 @@ func planDevices(tenant string, page fleetPage) (plan, fleetToken, error) {
 		terms = append(terms, column+map[bool]string{true: " DESC", false: ""}[o.Descending])
 	}
 	return plan{
-		sql: fmt.Sprintf("SELECT device, [%s] FROM devices FINAL WHERE tenant = {tenant:String} AND %s ORDER BY %s LIMIT {limit:UInt32}",
-			strings.Join(values, ", "), where, strings.Join(terms, ", ")),
+		sql: fmt.Sprintf("SELECT device, [%s] FROM %s AND %s ORDER BY %s LIMIT {limit:UInt32}",
+			strings.Join(values, ", "), sql.devicesAt(page.at), where, strings.Join(terms, ", ")),
 		parameters: sql.parameters, size: page.size,
 	}, at, nil
+}
+
+// devicesAt is a table of the tenant's devices and the first condition on it: those
+// that there are or, at a moment, were. What a device was is the last of its versions
+// that the log has of those made until then; measured against its rivals in
+// docs/schema.md.
+func (f *filterSQL) devicesAt(at *time.Time) string {
+	if at == nil {
+		return "devices FINAL WHERE tenant = {tenant:String}"
+	}
+	return "(SELECT * FROM device_versions WHERE tenant = {tenant:String} AND at <= fromUnixTimestamp64Micro(" + f.parameter("Int64", micros(*at)) +
+		", 'UTC') ORDER BY device, offset DESC LIMIT 1 BY device) AS v WHERE deleted = 0"
 }
 
 // totalOrder puts every device in a place of its own: nothing is left to order

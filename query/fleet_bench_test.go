@@ -67,7 +67,7 @@ func (a *api) benchGroups(b *testing.B, table string) {
 		})
 		b.Run(table+"/count/"+tc.name, func(b *testing.B) {
 			for b.Loop() {
-				n, err := f.count(b.Context(), "default", filter)
+				n, err := f.count(b.Context(), "default", filter, nil)
 				require.NoError(b, err)
 				require.NotZero(b, n)
 			}

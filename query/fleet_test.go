@@ -28,12 +28,15 @@ import (
 	"pgregory.net/rapid"
 )
 
-// devicesTable is the table as the projection's migration makes it.
+// devicesTable is the table as the projection's migration makes it, with that of the
+// devices' versions.
 func devicesTable(t testing.TB, db *clickhouse.Conn) {
 	t.Helper()
-	ddl, err := os.ReadFile("../projections/schema/migrations/0003_devices.sql")
-	require.NoError(t, err)
-	require.NoError(t, db.Exec(t.Context(), strings.ReplaceAll(string(ddl), "{database}", db.Database())))
+	for _, file := range []string{"0003_devices", "0009_device_versions"} {
+		ddl, err := os.ReadFile("../projections/schema/migrations/" + file + ".sql")
+		require.NoError(t, err)
+		require.NoError(t, db.Exec(t.Context(), strings.ReplaceAll(string(ddl), "{database}", db.Database())))
+	}
 }
 
 // deviceRow is a state as the projection writes it.
@@ -63,18 +66,26 @@ func deviceRow(s *eventsv1.DeviceState) (map[string]any, error) {
 
 // insertDevices writes rows of the states.
 func insertDevices(ctx context.Context, engine, database string, states ...*eventsv1.DeviceState) error {
-	var body bytes.Buffer
+	var rows []map[string]any
 	for _, s := range states {
 		row, err := deviceRow(s)
 		if err != nil {
 			return err
 		}
+		rows = append(rows, row)
+	}
+	return insertRows(ctx, engine, database, "devices", rows...)
+}
+
+func insertRows(ctx context.Context, engine, database, table string, rows ...map[string]any) error {
+	var body bytes.Buffer
+	for _, row := range rows {
 		if err := json.NewEncoder(&body).Encode(row); err != nil {
 			return err
 		}
 	}
 	at := "http://" + engine + "/?" + url.Values{
-		"database": {database}, "query": {"INSERT INTO devices FORMAT JSONEachRow"}, "input_format_try_infer_dates": {"0"}, "input_format_try_infer_datetimes": {"0"},
+		"database": {database}, "query": {"INSERT INTO " + table + " FORMAT JSONEachRow"}, "input_format_try_infer_dates": {"0"}, "input_format_try_infer_datetimes": {"0"},
 	}.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at, &body)
 	if err != nil {
@@ -86,9 +97,19 @@ func insertDevices(ctx context.Context, engine, database string, states ...*even
 	}
 	defer resp.Body.Close()
 	if answer, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("insert devices: %s", answer)
+		return fmt.Errorf("insert into %s: %s", table, answer)
 	}
 	return nil
+}
+
+// insertVersion writes the row of a snapshot.
+func (a *api) insertVersion(ctx context.Context, r *kgo.Record, snapshot *eventsv1.DeviceSnapshot) error {
+	row, err := deviceRow(snapshot.GetState())
+	if err != nil || snapshot.GetState().GetVersion() == 0 {
+		return err
+	}
+	row["at"], row["partition"], row["offset"] = snapshot.GetTime().AsTime().Format("2006-01-02 15:04:05.000000"), r.Partition, r.Offset
+	return insertRows(ctx, a.engine, a.db.Database(), "device_versions", row)
 }
 
 // projectDevices fills the table from the log, as the projection of another room
@@ -96,6 +117,14 @@ func insertDevices(ctx context.Context, engine, database string, states ...*even
 func (a *api) projectDevices() *sync.Mutex {
 	a.t.Helper()
 	devicesTable(a.t, a.db)
+	return a.project(func(ctx context.Context, _ *kgo.Record, snapshot *eventsv1.DeviceSnapshot) error {
+		return insertDevices(ctx, a.engine, a.db.Database(), snapshot.GetState())
+	})
+}
+
+// project does it with every snapshot.
+func (a *api) project(do func(context.Context, *kgo.Record, *eventsv1.DeviceSnapshot) error) *sync.Mutex {
+	a.t.Helper()
 	ctx, stop := context.WithCancel(context.WithoutCancel(a.t.Context()))
 	held, ended := new(sync.Mutex), make(chan error, 1)
 	go func() {
@@ -105,7 +134,7 @@ func (a *api) projectDevices() *sync.Mutex {
 			snapshot := new(eventsv1.DeviceSnapshot)
 			err := proto.Unmarshal(r.Value, snapshot)
 			if err == nil && ctx.Err() == nil {
-				err = insertDevices(ctx, a.engine, a.db.Database(), snapshot.GetState())
+				err = do(ctx, r, snapshot)
 			}
 			if err != nil && ctx.Err() == nil {
 				panic(err)

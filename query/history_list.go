@@ -6,8 +6,10 @@ import (
 
 	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/device"
+	"github.com/fleetlog/fleetlog/internal/devicefilter"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // listAt lists the devices that there were at the time, in order of their ids. A page
@@ -20,12 +22,12 @@ func (s *deviceService) listAt(ctx context.Context, req *apiv1.ListDevicesReques
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	if req.GetFilter() != "" || req.GetOrderby() != "" {
-		return nil, badField("at", "at does not go together with filter and orderby yet: leave them out and choose among the devices listed")
-	}
 	size, err := pageSize(req.GetMaxpagesize(), maxHistoryDevices, maxHistoryDevices)
 	if err != nil {
 		return nil, err
+	}
+	if req.GetFilter() != "" || req.GetOrderby() != "" {
+		return s.searchDevicesAt(ctx, p.Tenant, req, size)
 	}
 	after, err := decodeToken[devicesToken](req.GetPageToken())
 	if err != nil {
@@ -49,6 +51,67 @@ func (s *deviceService) listAt(ctx context.Context, req *apiv1.ListDevicesReques
 		resp.NextLink, resp.NextPageToken = nextPage(ctx, encodeToken(devicesToken{After: last}))
 	}
 	return resp, nil
+}
+
+// searchDevicesAt lists the devices that the request's filter meant at the time, in
+// its order.
+func (s *deviceService) searchDevicesAt(ctx context.Context, tenant string, req *apiv1.ListDevicesRequest, size int) (*apiv1.ListDevicesResponse, error) {
+	page, err := searched(req, size)
+	if err != nil {
+		return nil, err
+	}
+	found, next, err := s.history.search(ctx, s.fleet, tenant, page, req.GetAt())
+	if err != nil {
+		return nil, err
+	}
+	resp := &apiv1.ListDevicesResponse{}
+	for _, state := range found {
+		resp.Value = append(resp.Value, toDevice(state))
+	}
+	if next != "" {
+		resp.NextLink, resp.NextPageToken = nextPage(ctx, next)
+	}
+	return resp, nil
+}
+
+// search is a page of the devices that a filter meant at the time. The table of
+// versions finds them; what they were is folded from their events, as for one device,
+// and matched once more: between events that came at the same time the table does not
+// tell.
+func (h *deviceHistory) search(ctx context.Context, f *fleet, tenant string, page fleetPage, asked *timestamppb.Timestamp) (found []*eventsv1.DeviceState, next string, err error) {
+	at, err := timeOf("at", asked)
+	if err != nil {
+		return nil, "", err
+	}
+	page.at = &at
+	ids, next, err := f.ids(ctx, tenant, page)
+	if err != nil || len(ids) == 0 {
+		return nil, next, err
+	}
+	positions, err := h.positionsOf(ctx, tenant, ids, at)
+	if err != nil {
+		return nil, "", err
+	}
+	states, _, err := h.states(ctx, tenant, positions, at)
+	if err != nil {
+		return nil, "", err
+	}
+	were := make(map[string]*eventsv1.DeviceState, len(states))
+	for i, state := range states {
+		were[positions[i].device] = state
+	}
+	for _, id := range ids {
+		if state := were[id]; device.Exists(state) {
+			d, err := devicefilter.DeviceOf(state)
+			if err != nil {
+				return nil, "", toStatus(err)
+			}
+			if devicefilter.Match(page.filter, d) {
+				found = append(found, state)
+			}
+		}
+	}
+	return found, next, nil
 }
 
 // maxHistoryDevices bounds a page: each device on it is folded.

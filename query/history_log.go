@@ -50,6 +50,13 @@ func (h *deviceHistory) positions(ctx context.Context, tenant, after string, at 
 	})
 }
 
+// positionsOf are those of the devices.
+func (h *deviceHistory) positionsOf(ctx context.Context, tenant string, ids []string, at time.Time) ([]position, error) {
+	return h.readPositions(ctx, " AND device IN {devices:Array(String)} GROUP BY device", map[string]string{
+		"tenant": tenant, "devices": textsParameter(ids), "at": micros(at),
+	})
+}
+
 func (h *deviceHistory) readPositions(ctx context.Context, sql string, parameters map[string]string) (all []position, err error) {
 	err = ask(ctx, h.db, fmt.Sprintf(positionColumns, askedTime)+sql, parameters, func(rows driver.Rows) error {
 		var p position

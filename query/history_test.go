@@ -152,7 +152,7 @@ func TestDevicesThatThereWere(t *testing.T) {
 		status int
 		says   string
 	}{
-		"/api/devices?at=2026-01-01T00:00:00Z&filter=id+eq+1":                         {400, "at does not go together with filter"},
+		"/api/devices?at=2026-01-01T00:00:00Z&filter=id+eq+1":                         {400, "filter"},
 		"/api/devices?at=2026-01-01T00:00:00Z&maxpagesize=101":                        {400, "1 to 100"},
 		"/api/devices?at=yesterday":                                                   {400, "at"},
 		"/api/devices/d0?at=1800-01-01T00:00:00Z":                                     {404, "did not exist yet"},

@@ -61,11 +61,7 @@ func key(name string) string { return "`" + name + "`" }
 
 // devicesTable is the devices as they are, or as they were.
 func (q *question) devicesTable() string {
-	if q.AsOf == nil {
-		return "(SELECT * FROM devices FINAL WHERE tenant = {tenant:String})"
-	}
-	at := q.parameter("Int64", strconv.FormatInt(q.AsOf.UnixMicro(), 10))
-	return "(SELECT * FROM (SELECT * FROM device_versions WHERE tenant = {tenant:String} AND at <= fromUnixTimestamp64Micro(" + at + ", 'UTC') ORDER BY device, at DESC, offset DESC LIMIT 1 BY device) WHERE deleted = 0)"
+	return "(SELECT * FROM " + q.devicesAt(q.AsOf) + ")"
 }
 
 // ofTemplates is true for devices of the templates.

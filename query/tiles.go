@@ -77,7 +77,11 @@ func (s *tiles) show(ctx context.Context, tenant string, t *dashboard.Tile, when
 		if err != nil {
 			return nil, err
 		}
-		n, err := s.groups.count(ctx, tenant, filter)
+		var at *time.Time
+		if when.past {
+			at = &when.at
+		}
+		n, err := s.groups.count(ctx, tenant, filter, at)
 		return &apiv1.TileData{Count: proto.Uint32(uint32(n))}, err
 	case dashboard.Saved:
 		return s.saved(ctx, tenant, t, when)

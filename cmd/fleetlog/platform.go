@@ -187,6 +187,7 @@ func (n *node) addProjections(p *platform, have *parts) error {
 		{"telemetry sums", projections.NewTelemetrySums},
 		{"device events", projections.NewDeviceEvents},
 		{"devices", projections.NewDevices},
+		{"device versions", projections.NewDeviceVersions},
 		{"device state history", projections.NewDeviceStateHistory},
 		{"catalog events", projections.NewCatalogEvents},
 		{"alert events", projections.NewAlertEvents},

@@ -13,11 +13,12 @@ import (
 // snapshotState is the number of the state in a DeviceSnapshot.
 const snapshotState protowire.Number = 1
 
-// AppendSnapshot appends a snapshot, encoded, of a state that is encoded already.
-func AppendSnapshot(out, state []byte, offset int64, outcomes []*eventsv1.Outcome) ([]byte, error) {
+// AppendSnapshot appends a snapshot, encoded, of a state that is encoded already. The
+// other fields are those of rest.
+func AppendSnapshot(out, state []byte, rest *eventsv1.DeviceSnapshot) ([]byte, error) {
 	out = protowire.AppendTag(out, snapshotState, protowire.BytesType)
 	out = protowire.AppendBytes(out, state)
-	out, err := proto.MarshalOptions{}.MarshalAppend(out, &eventsv1.DeviceSnapshot{Offset: offset, Outcomes: outcomes})
+	out, err := proto.MarshalOptions{}.MarshalAppend(out, rest)
 	if err != nil {
 		return nil, fmt.Errorf("encode outcomes: %w", err)
 	}

@@ -17,7 +17,7 @@ func TestSnapshotsAreThoseOfTheCodec(t *testing.T) {
 	} {
 		state, err := proto.Marshal(want.GetState())
 		require.NoError(t, err)
-		snapshot, err := AppendSnapshot(nil, state, want.GetOffset(), want.GetOutcomes())
+		snapshot, err := AppendSnapshot(nil, state, &eventsv1.DeviceSnapshot{Offset: want.GetOffset(), Outcomes: want.GetOutcomes(), Time: want.GetTime()})
 		require.NoError(t, err)
 		encoded, err := proto.Marshal(want)
 		require.NoError(t, err)
@@ -29,7 +29,7 @@ func TestSnapshotsAreThoseOfTheCodec(t *testing.T) {
 }
 
 func FuzzEncodedState(f *testing.F) {
-	good, err := AppendSnapshot(nil, []byte("\x18\x01"), 7, nil)
+	good, err := AppendSnapshot(nil, []byte("\x18\x01"), &eventsv1.DeviceSnapshot{Offset: 7})
 	require.NoError(f, err)
 	f.Add(good)
 	f.Add(good[:3])

@@ -61,7 +61,7 @@ func populate(b *testing.B, log *eventlog.Log, devices int) {
 		for range sample.Greeting {
 			state, _ = device.Apply(state, fleet.Next())
 		}
-		value, err := device.AppendSnapshot(nil, encode(b, state), int64(n), nil)
+		value, err := device.AppendSnapshot(nil, encode(b, state), &eventsv1.DeviceSnapshot{Offset: int64(n)})
 		require.NoError(b, err)
 		log.Append(b.Context(), &kgo.Record{Topic: log.Name(eventlog.DeviceState), Key: eventlog.Key(sample.Tenant, state.GetDevice()), Value: value},
 			func(_ *kgo.Record, err error) {

@@ -16,7 +16,7 @@ func TestOutsideIsRefused(t *testing.T) {
 		"CREATE TABLE r (a String) ENGINE = EmbeddedRocksDB(0, '/tmp/x') PRIMARY KEY a", "CREATE TABLE r (a String) ENGINE FileLog('/', 'CSV')",
 		"CREATE TABLE r (a String) ENGINE = MergeTree ORDER BY a SETTINGS disk = disk(type = web, endpoint = 'http://x/')",
 		"SELECT 1 FORMAT Template SETTINGS format_template_row = '/etc/passwd'", "SET format_schema = 'x'", "SELECT 1 FORMAT Protobuf SETTINGS output_format_schema = '/tmp/x'", "SET dialect = 'prql'",
-		"SELECT 1 SETTINGS additional_result_filter = 'file(1)'", "SET `dialect` = 'kusto'", "SELECT * FROM system.stack_trace",
+		"SELECT 1 SETTINGS additional_result_filter = 'file(1)'", "SET `dialect` = 'kusto'", "SELECT * FROM system.stack_trace", "SELECT * FROM system.models",
 		"INSERT INTO t SETTINGS input_format_values_interpret_expressions = 1 VALUES", "SELECT * FROM system . `stack_trace`",
 	} {
 		require.Error(t, Outside(statement), statement)

@@ -1,7 +1,6 @@
 package sqltext
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -73,9 +72,10 @@ func (w window) outside() error {
 		return fmt.Errorf("tables of the engine %s are not available here: they reach outside of ClickHouse", w.token.Text)
 	case OutsideSetting(name) && w.next.Is("=") && !w.last.Is("."):
 		return fmt.Errorf("the setting %s cannot be changed here: it reaches outside of ClickHouse", name)
-	case name == "stack_trace" && w.of("system"):
-		// Reading it stops every thread with a signal, which the process around the engine does not survive.
-		return errors.New("system.stack_trace is not available here")
+	case (name == "stack_trace" || name == "models") && w.of("system"):
+		// Reading the one stops every thread with a signal, which the process around the
+		// engine does not survive; the other starts a program.
+		return fmt.Errorf("system.%s is not available here", name)
 	}
 	return nil
 }

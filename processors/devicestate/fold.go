@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/eventlog"
@@ -60,6 +61,7 @@ type touched struct {
 	first    *kgo.Record
 	state    *eventsv1.DeviceState // nil: never existed
 	offset   int64
+	time     *timestamppb.Timestamp // of the last event
 	outcomes []*eventsv1.Outcome
 }
 
@@ -122,7 +124,7 @@ func (t *touched) apply(ev *eventsv1.DeviceEvent, offset int64) (accepted bool) 
 		// outcome.
 		next = &eventsv1.DeviceState{Tenant: ev.GetTenant(), Device: ev.GetDevice(), Deleted: true}
 	}
-	t.state, t.offset = next, offset
+	t.state, t.offset, t.time = next, offset, ev.GetTime()
 	t.outcomes = append(t.outcomes, outcome)
 	return outcome.GetRejection() == nil
 }
@@ -140,7 +142,7 @@ func (f *Fold) keep(t *touched, space []byte) (Snapshot, []byte, error) {
 	if room := len(state) + 64*(1+len(t.outcomes)); cap(space) < room {
 		space = make([]byte, 0, max(chunk, room))
 	}
-	value, err := device.AppendSnapshot(space, state, t.offset, t.outcomes)
+	value, err := device.AppendSnapshot(space, state, &eventsv1.DeviceSnapshot{Offset: t.offset, Outcomes: t.outcomes, Time: t.time})
 	if err != nil {
 		return Snapshot{}, nil, fmt.Errorf("device %s: %w", t.state.GetDevice(), err)
 	}

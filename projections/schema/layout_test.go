@@ -129,7 +129,7 @@ func fastest(ctx context.Context, b *testing.B, conn *clickhouse.Conn, sql strin
 		started := time.Now()
 		rows, err := conn.Query(ctx, sql)
 		require.NoError(b, err)
-		for rows.Next() { //nolint:revive // to the end
+		for rows.Next() {
 		}
 		require.NoError(b, rows.Err())
 		require.NoError(b, rows.Close())

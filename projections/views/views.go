@@ -72,17 +72,28 @@ func (v *Views) Run(ctx context.Context) error {
 	if err := v.awaitCatalog(ctx); err != nil {
 		return nil // ctx has ended
 	}
-	again := time.NewTicker(lookAgain)
-	defer again.Stop()
+	all := time.NewTicker(lookAgain)
+	defer all.Stop()
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, 10*time.Second
+	failed := map[string]bool{}
+	var again <-chan time.Time // when those that failed are tried again; others need not wait for it
 	v.touchAll()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-again.C:
+		case <-all.C:
 			v.touchAll()
+		case <-again:
+			v.touch(slices.Collect(maps.Keys(failed))...)
 		case <-v.changed:
-			v.bringUp(ctx)
+			v.bringUp(ctx, failed)
+			if again = nil; len(failed) > 0 {
+				again = time.After(wait.NextBackOff())
+			} else {
+				wait.Reset()
+			}
 		}
 	}
 }
@@ -96,24 +107,15 @@ func (v *Views) awaitCatalog(ctx context.Context) error {
 
 func (v *Views) touchAll() { v.touch(append(v.catalog.Tenants(), access.DefaultTenant)...) }
 
-// bringUp works on the tenants that have changed, until each is done.
-func (v *Views) bringUp(ctx context.Context) {
-	wait := backoff.NewExponentialBackOff()
-	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, 10*time.Second
-	_, _ = backoff.Retry(ctx, func() (struct{}, error) {
-		var failed error
-		for _, tenant := range v.take() {
-			if err := v.sync(ctx, tenant); err != nil {
-				failed = errors.Join(failed, fmt.Errorf("views of tenant %s: %w", tenant, err))
-				v.touch(tenant)
-			}
+// bringUp works on the tenants that have changed, and notes which it could not do.
+func (v *Views) bringUp(ctx context.Context, failed map[string]bool) {
+	for _, tenant := range v.take() {
+		delete(failed, tenant)
+		if err := v.sync(ctx, tenant); err != nil && ctx.Err() == nil {
+			v.logger.Warn("analysts' views are behind the templates, trying again", "tenant", tenant, "error", err)
+			failed[tenant] = true
 		}
-		return struct{}{}, failed
-	}, backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, wait time.Duration) {
-		if ctx.Err() == nil {
-			v.logger.Warn("analysts' views are behind the templates, trying again", "error", err, "wait", wait)
-		}
-	}))
+	}
 }
 
 func (v *Views) take() []string {

@@ -48,7 +48,10 @@ func startNode(t *testing.T) node {
 	n := node{t: t, addr: addr, db: db}
 	t.Cleanup(func() {
 		for _, tenant := range []string{"a", "b", "default"} {
-			require.NoError(t, db.Exec(context.WithoutCancel(t.Context()), "DROP DATABASE IF EXISTS "+n.own(tenant)+" SYNC"))
+			// A statement of a node that has ended may still be on its way.
+			require.Eventually(t, func() bool {
+				return db.Exec(context.WithoutCancel(t.Context()), "DROP DATABASE IF EXISTS "+n.own(tenant)+" SYNC") == nil
+			}, 5*time.Second, time.Millisecond)
 		}
 	})
 	n.catalog = n.run(log, quiet)

@@ -151,8 +151,8 @@ func TestAnalystSeesOwnViewsOnly(t *testing.T) {
 		require.Error(t, s.exec(statement), statement)
 	}
 	for _, table := range closedTables {
-		if table == "stack_trace" {
-			continue
+		if sqltext.Outside("SELECT * FROM system."+table) != nil {
+			continue // reading them harms the process
 		}
 		got, err := s.run("SELECT count() FROM (SELECT 1 FROM system."+table+" LIMIT 1)", "TSV", nil)
 		if err != nil {
@@ -162,5 +162,26 @@ func TestAnalystSeesOwnViewsOnly(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "0\n", string(chunk), table)
 		got.close()
+	}
+}
+
+// What operators run on a ClickHouse of theirs names the same roles, and ClickHouse
+// can read it.
+func TestOperatorsStatementsAreReadable(t *testing.T) {
+	_, url := startEngine(t)
+	content, err := os.ReadFile("../../../deploy/clickhouse/analysts.sql")
+	require.NoError(t, err)
+	require.Contains(t, string(content), "CREATE ROLE IF NOT EXISTS "+NodeRole+";")
+	require.Contains(t, string(content), "CREATE ROLE IF NOT EXISTS "+AnalystRole+";")
+	var statements []string
+	for line := range strings.Lines(string(content)) {
+		if !strings.HasPrefix(line, "--") {
+			statements = append(statements, line)
+		}
+	}
+	for statement := range strings.SplitSeq(strings.Join(statements, ""), ";") {
+		if strings.TrimSpace(statement) != "" {
+			ask(t, url, "EXPLAIN AST "+strings.TrimSpace(statement))
+		}
 	}
 }

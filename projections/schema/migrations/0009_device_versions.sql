@@ -1,5 +1,7 @@
--- What a device was, one row for each time one of these columns changed: for lists,
--- filters and groups at a past moment. The columns are those of devices.
+-- What devices were, a row for each of their states that came to the topic device-state:
+-- for lists, filters and groups at a past moment. The columns are those of devices.
+-- at is when the last event was made that the state has; the state at a moment is the
+-- row with the greatest offset of those whose `at` is not after it.
 CREATE TABLE IF NOT EXISTS {database}.device_versions
 (
     tenant           LowCardinality(String),
@@ -34,5 +36,5 @@ CREATE TABLE IF NOT EXISTS {database}.device_versions
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(logged_at)
-ORDER BY (tenant, device, at, offset)
+ORDER BY (tenant, device, offset)
 SETTINGS non_replicated_deduplication_window = 10000, min_bytes_for_wide_part = 67108864

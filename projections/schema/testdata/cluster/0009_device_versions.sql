@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS {database}.device_versions_local ON CLUSTER 'fleet'
 )
 ENGINE = ReplicatedMergeTree('/clickhouse/tables/{uuid}/{shard}', '{replica}')
 PARTITION BY toYYYYMM(logged_at)
-ORDER BY (tenant, device, at, offset)
+ORDER BY (tenant, device, offset)
 SETTINGS replicated_deduplication_window_seconds = 604800, replicated_deduplication_window = 10000, min_bytes_for_wide_part = 67108864;
 
 CREATE TABLE IF NOT EXISTS {database}.device_versions ON CLUSTER 'fleet' AS {database}.device_versions_local

@@ -11,6 +11,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	emptypb "google.golang.org/protobuf/types/known/emptypb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -526,7 +527,9 @@ type ListDeviceGroupDevicesRequest struct {
 	// Devices a page: 1 to 1000, 100 when not given.
 	Maxpagesize int32 `protobuf:"varint,2,opt,name=maxpagesize,proto3" json:"maxpagesize,omitempty"`
 	// Where the page starts: `next_page_token` of the page before.
-	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Those that were in the group at this time, as they were; 100 a page at most.
+	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -580,6 +583,13 @@ func (x *ListDeviceGroupDevicesRequest) GetPageToken() string {
 		return x.PageToken
 	}
 	return ""
+}
+
+func (x *ListDeviceGroupDevicesRequest) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
 }
 
 // ListDeviceGroupDevicesResponse is one page of a group's devices.
@@ -758,7 +768,7 @@ var File_fleetlog_api_v1_device_groups_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_device_groups_proto_rawDesc = "" +
 	"\n" +
-	"#fleetlog/api/v1/device_groups.proto\x12\x0ffleetlog.api.v1\x1a\x1dfleetlog/api/v1/devices.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xb4\x01\n" +
+	"#fleetlog/api/v1/device_groups.proto\x12\x0ffleetlog.api.v1\x1a\x1dfleetlog/api/v1/devices.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x01\n" +
 	"\vDeviceGroup\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04etag\x18\x02 \x01(\tR\x04etag\x12!\n" +
@@ -798,12 +808,13 @@ const file_fleetlog_api_v1_device_groups_proto_rawDesc = "" +
 	"\x0fdevice_group_id\x18\x01 \x01(\tR\rdeviceGroupId\x12D\n" +
 	"\fdevice_group\x18\x02 \x01(\v2!.fleetlog.api.v1.DeviceGroupPatchR\vdeviceGroup\"B\n" +
 	"\x18DeleteDeviceGroupRequest\x12&\n" +
-	"\x0fdevice_group_id\x18\x01 \x01(\tR\rdeviceGroupId\"\x88\x01\n" +
+	"\x0fdevice_group_id\x18\x01 \x01(\tR\rdeviceGroupId\"\xb4\x01\n" +
 	"\x1dListDeviceGroupDevicesRequest\x12&\n" +
 	"\x0fdevice_group_id\x18\x01 \x01(\tR\rdeviceGroupId\x12 \n" +
 	"\vmaxpagesize\x18\x02 \x01(\x05R\vmaxpagesize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken\"\xc0\x01\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\x12*\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xc0\x01\n" +
 	"\x1eListDeviceGroupDevicesResponse\x12-\n" +
 	"\x05value\x18\x01 \x03(\v2\x17.fleetlog.api.v1.DeviceR\x05value\x12 \n" +
 	"\tnext_link\x18\x02 \x01(\tH\x00R\bnextLink\x88\x01\x01\x12+\n" +
@@ -852,34 +863,36 @@ var file_fleetlog_api_v1_device_groups_proto_goTypes = []any{
 	(*ListDeviceGroupDevicesResponse)(nil), // 9: fleetlog.api.v1.ListDeviceGroupDevicesResponse
 	(*PreviewDeviceGroupRequest)(nil),      // 10: fleetlog.api.v1.PreviewDeviceGroupRequest
 	(*PreviewDeviceGroupResponse)(nil),     // 11: fleetlog.api.v1.PreviewDeviceGroupResponse
-	(*Device)(nil),                         // 12: fleetlog.api.v1.Device
-	(*emptypb.Empty)(nil),                  // 13: google.protobuf.Empty
+	(*timestamppb.Timestamp)(nil),          // 12: google.protobuf.Timestamp
+	(*Device)(nil),                         // 13: fleetlog.api.v1.Device
+	(*emptypb.Empty)(nil),                  // 14: google.protobuf.Empty
 }
 var file_fleetlog_api_v1_device_groups_proto_depIdxs = []int32{
 	0,  // 0: fleetlog.api.v1.ListDeviceGroupsResponse.value:type_name -> fleetlog.api.v1.DeviceGroup
 	0,  // 1: fleetlog.api.v1.PutDeviceGroupRequest.device_group:type_name -> fleetlog.api.v1.DeviceGroup
 	1,  // 2: fleetlog.api.v1.UpdateDeviceGroupRequest.device_group:type_name -> fleetlog.api.v1.DeviceGroupPatch
-	12, // 3: fleetlog.api.v1.ListDeviceGroupDevicesResponse.value:type_name -> fleetlog.api.v1.Device
-	12, // 4: fleetlog.api.v1.PreviewDeviceGroupResponse.value:type_name -> fleetlog.api.v1.Device
-	2,  // 5: fleetlog.api.v1.DeviceGroupService.ListDeviceGroups:input_type -> fleetlog.api.v1.ListDeviceGroupsRequest
-	4,  // 6: fleetlog.api.v1.DeviceGroupService.GetDeviceGroup:input_type -> fleetlog.api.v1.GetDeviceGroupRequest
-	5,  // 7: fleetlog.api.v1.DeviceGroupService.PutDeviceGroup:input_type -> fleetlog.api.v1.PutDeviceGroupRequest
-	6,  // 8: fleetlog.api.v1.DeviceGroupService.UpdateDeviceGroup:input_type -> fleetlog.api.v1.UpdateDeviceGroupRequest
-	7,  // 9: fleetlog.api.v1.DeviceGroupService.DeleteDeviceGroup:input_type -> fleetlog.api.v1.DeleteDeviceGroupRequest
-	8,  // 10: fleetlog.api.v1.DeviceGroupService.ListDeviceGroupDevices:input_type -> fleetlog.api.v1.ListDeviceGroupDevicesRequest
-	10, // 11: fleetlog.api.v1.DeviceGroupService.PreviewDeviceGroup:input_type -> fleetlog.api.v1.PreviewDeviceGroupRequest
-	3,  // 12: fleetlog.api.v1.DeviceGroupService.ListDeviceGroups:output_type -> fleetlog.api.v1.ListDeviceGroupsResponse
-	0,  // 13: fleetlog.api.v1.DeviceGroupService.GetDeviceGroup:output_type -> fleetlog.api.v1.DeviceGroup
-	0,  // 14: fleetlog.api.v1.DeviceGroupService.PutDeviceGroup:output_type -> fleetlog.api.v1.DeviceGroup
-	0,  // 15: fleetlog.api.v1.DeviceGroupService.UpdateDeviceGroup:output_type -> fleetlog.api.v1.DeviceGroup
-	13, // 16: fleetlog.api.v1.DeviceGroupService.DeleteDeviceGroup:output_type -> google.protobuf.Empty
-	9,  // 17: fleetlog.api.v1.DeviceGroupService.ListDeviceGroupDevices:output_type -> fleetlog.api.v1.ListDeviceGroupDevicesResponse
-	11, // 18: fleetlog.api.v1.DeviceGroupService.PreviewDeviceGroup:output_type -> fleetlog.api.v1.PreviewDeviceGroupResponse
-	12, // [12:19] is the sub-list for method output_type
-	5,  // [5:12] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	12, // 3: fleetlog.api.v1.ListDeviceGroupDevicesRequest.at:type_name -> google.protobuf.Timestamp
+	13, // 4: fleetlog.api.v1.ListDeviceGroupDevicesResponse.value:type_name -> fleetlog.api.v1.Device
+	13, // 5: fleetlog.api.v1.PreviewDeviceGroupResponse.value:type_name -> fleetlog.api.v1.Device
+	2,  // 6: fleetlog.api.v1.DeviceGroupService.ListDeviceGroups:input_type -> fleetlog.api.v1.ListDeviceGroupsRequest
+	4,  // 7: fleetlog.api.v1.DeviceGroupService.GetDeviceGroup:input_type -> fleetlog.api.v1.GetDeviceGroupRequest
+	5,  // 8: fleetlog.api.v1.DeviceGroupService.PutDeviceGroup:input_type -> fleetlog.api.v1.PutDeviceGroupRequest
+	6,  // 9: fleetlog.api.v1.DeviceGroupService.UpdateDeviceGroup:input_type -> fleetlog.api.v1.UpdateDeviceGroupRequest
+	7,  // 10: fleetlog.api.v1.DeviceGroupService.DeleteDeviceGroup:input_type -> fleetlog.api.v1.DeleteDeviceGroupRequest
+	8,  // 11: fleetlog.api.v1.DeviceGroupService.ListDeviceGroupDevices:input_type -> fleetlog.api.v1.ListDeviceGroupDevicesRequest
+	10, // 12: fleetlog.api.v1.DeviceGroupService.PreviewDeviceGroup:input_type -> fleetlog.api.v1.PreviewDeviceGroupRequest
+	3,  // 13: fleetlog.api.v1.DeviceGroupService.ListDeviceGroups:output_type -> fleetlog.api.v1.ListDeviceGroupsResponse
+	0,  // 14: fleetlog.api.v1.DeviceGroupService.GetDeviceGroup:output_type -> fleetlog.api.v1.DeviceGroup
+	0,  // 15: fleetlog.api.v1.DeviceGroupService.PutDeviceGroup:output_type -> fleetlog.api.v1.DeviceGroup
+	0,  // 16: fleetlog.api.v1.DeviceGroupService.UpdateDeviceGroup:output_type -> fleetlog.api.v1.DeviceGroup
+	14, // 17: fleetlog.api.v1.DeviceGroupService.DeleteDeviceGroup:output_type -> google.protobuf.Empty
+	9,  // 18: fleetlog.api.v1.DeviceGroupService.ListDeviceGroupDevices:output_type -> fleetlog.api.v1.ListDeviceGroupDevicesResponse
+	11, // 19: fleetlog.api.v1.DeviceGroupService.PreviewDeviceGroup:output_type -> fleetlog.api.v1.PreviewDeviceGroupResponse
+	13, // [13:20] is the sub-list for method output_type
+	6,  // [6:13] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_api_v1_device_groups_proto_init() }

@@ -3616,8 +3616,10 @@ type DeviceSnapshot struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	State *DeviceState           `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
 	// Offset of the last folded event in the same partition of `devices`.
-	Offset        int64      `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
-	Outcomes      []*Outcome `protobuf:"bytes,3,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	Offset   int64      `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	Outcomes []*Outcome `protobuf:"bytes,3,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	// When that event was made; unset in snapshots from before this field.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3669,6 +3671,13 @@ func (x *DeviceSnapshot) GetOffset() int64 {
 func (x *DeviceSnapshot) GetOutcomes() []*Outcome {
 	if x != nil {
 		return x.Outcomes
+	}
+	return nil
+}
+
+func (x *DeviceSnapshot) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
 	}
 	return nil
 }
@@ -4147,11 +4156,12 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\bsequence\x18\x04 \x01(\x04R\bsequence\x12%\n" +
 	"\x0edelivery_count\x18\x05 \x01(\rR\rdeliveryCount\x12\x12\n" +
 	"\x04lock\x18\x06 \x01(\tR\x04lock\x12=\n" +
-	"\flocked_until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vlockedUntil\"\x98\x01\n" +
+	"\flocked_until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vlockedUntil\"\xc8\x01\n" +
 	"\x0eDeviceSnapshot\x125\n" +
 	"\x05state\x18\x01 \x01(\v2\x1f.fleetlog.events.v1.DeviceStateR\x05state\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x127\n" +
-	"\boutcomes\x18\x03 \x03(\v2\x1b.fleetlog.events.v1.OutcomeR\boutcomes\"\x92\x01\n" +
+	"\boutcomes\x18\x03 \x03(\v2\x1b.fleetlog.events.v1.OutcomeR\boutcomes\x12.\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x92\x01\n" +
 	"\rCommandResult\x12\x18\n" +
 	"\acommand\x18\x01 \x01(\tR\acommand\x12;\n" +
 	"\x06answer\x18\x02 \x01(\v2#.fleetlog.events.v1.CommandAnsweredR\x06answer\x12*\n" +
@@ -4314,16 +4324,17 @@ var file_fleetlog_events_v1_device_proto_depIdxs = []int32{
 	48, // 64: fleetlog.events.v1.CloudMessage.locked_until:type_name -> google.protobuf.Timestamp
 	36, // 65: fleetlog.events.v1.DeviceSnapshot.state:type_name -> fleetlog.events.v1.DeviceState
 	46, // 66: fleetlog.events.v1.DeviceSnapshot.outcomes:type_name -> fleetlog.events.v1.Outcome
-	16, // 67: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
-	48, // 68: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
-	47, // 69: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
-	45, // 70: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
-	1,  // 71: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
-	72, // [72:72] is the sub-list for method output_type
-	72, // [72:72] is the sub-list for method input_type
-	72, // [72:72] is the sub-list for extension type_name
-	72, // [72:72] is the sub-list for extension extendee
-	0,  // [0:72] is the sub-list for field type_name
+	48, // 67: fleetlog.events.v1.DeviceSnapshot.time:type_name -> google.protobuf.Timestamp
+	16, // 68: fleetlog.events.v1.CommandResult.answer:type_name -> fleetlog.events.v1.CommandAnswered
+	48, // 69: fleetlog.events.v1.CommandResult.at:type_name -> google.protobuf.Timestamp
+	47, // 70: fleetlog.events.v1.Outcome.rejection:type_name -> fleetlog.events.v1.Rejection
+	45, // 71: fleetlog.events.v1.Outcome.results:type_name -> fleetlog.events.v1.CommandResult
+	1,  // 72: fleetlog.events.v1.Rejection.reason:type_name -> fleetlog.events.v1.RejectionReason
+	73, // [73:73] is the sub-list for method output_type
+	73, // [73:73] is the sub-list for method input_type
+	73, // [73:73] is the sub-list for extension type_name
+	73, // [73:73] is the sub-list for extension extendee
+	0,  // [0:73] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_events_v1_device_proto_init() }
