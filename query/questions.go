@@ -47,7 +47,7 @@ var questionLimits = sqlLimits{
 }
 
 const (
-	// maxAnswer is how many rows an answer in JSON has that is not asked for in pages
+	// maxAnswer is how many rows an answer in JSON has without TOP, and a page at most
 	// (FEATURES.md QRY-09).
 	maxAnswer = 10_000
 	// rowsAtOnce is how many rows are in one message.
@@ -69,7 +69,7 @@ func (s *queryService) plan(ctx context.Context, req *apiv1.QueryRequest, format
 		return answerPlan{}, nil, badField("query", "%s", err)
 	}
 	q := &question{Query: parsed, text: req.GetQuery(), now: time.Now(), limit: int(s.limits.resultRows), typed: format == "arrow", filterSQL: filterSQL{parameters: map[string]string{"tenant": p.Tenant}}}
-	if format == "json" {
+	if format == "json" && parsed.Top == 0 {
 		q.limit = maxAnswer
 	}
 	q.group = func(id string) (devicefilter.Expr, error) {
