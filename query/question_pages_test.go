@@ -114,6 +114,9 @@ func TestTopBoundsAllPages(t *testing.T) {
 	const query = "SELECT TOP 8 $id, $ts FROM devices WHERE WITHIN_WINDOW(P3660D) ORDER BY $ts DESC"
 	require.Len(t, a.pagesOf(query, 3, func() {}), 8)
 	require.Len(t, a.pagesOf(query, 4, func() {}), 8)
+	a.fillMeters(maxAnswer + 100)
+	require.Len(t, a.results("SELECT $ts FROM devices WHERE WITHIN_WINDOW(P3660D)"), maxAnswer)
+	require.Len(t, a.results("SELECT TOP 10050 $ts FROM devices WHERE WITHIN_WINDOW(P3660D)"), 10_050)
 	require.Len(t, a.pagesOf("SELECT COUNT($telemetry.n) FROM devices", 5, func() {}), 1)
 }
 

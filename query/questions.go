@@ -21,9 +21,11 @@ import (
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 	"github.com/fleetlog/fleetlog/query/fleetql"
 	"google.golang.org/genproto/googleapis/api/httpbody"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
@@ -45,7 +47,7 @@ var questionLimits = sqlLimits{
 }
 
 const (
-	// maxAnswer is how many rows an answer in JSON has that is not asked for in pages
+	// maxAnswer is how many rows an answer in JSON has without TOP, and a page at most
 	// (FEATURES.md QRY-09).
 	maxAnswer = 10_000
 	// rowsAtOnce is how many rows are in one message.
@@ -67,7 +69,7 @@ func (s *queryService) plan(ctx context.Context, req *apiv1.QueryRequest, format
 		return answerPlan{}, nil, badField("query", "%s", err)
 	}
 	q := &question{Query: parsed, text: req.GetQuery(), now: time.Now(), limit: int(s.limits.resultRows), typed: format == "arrow", filterSQL: filterSQL{parameters: map[string]string{"tenant": p.Tenant}}}
-	if format == "json" {
+	if format == "json" && parsed.Top == 0 {
 		q.limit = maxAnswer
 	}
 	q.group = func(id string) (devicefilter.Expr, error) {
@@ -144,23 +146,13 @@ func (s *queryService) Query(req *apiv1.QueryRequest, stream grpc.ServerStreamin
 func (s *queryService) stream(ctx context.Context, p answerPlan, format string, hand func(io.Reader) error) error {
 	leave, ok := s.gate.enter(p.parameters["tenant"])
 	if !ok {
-		return status.Errorf(codes.ResourceExhausted, "%d queries of yours are running, which is the most: wait for one to end", s.gate.most)
+		return detailed(codes.ResourceExhausted, fmt.Sprintf("%d queries of yours are running, which is the most: wait for one to end", s.gate.most),
+			&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)})
 	}
 	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, s.limits.time+time.Second)
 	defer cancel()
-	values := url.Values{
-		"database": {s.db.Database()}, "default_format": {format}, "date_time_output_format": {"iso"}, "prefer_column_name_to_alias": {"1"},
-		"output_format_json_quote_64bit_integers": {"0"}, "output_format_json_quote_denormals": {"0"}, "join_use_nulls": {"0"},
-		"cancel_http_readonly_queries_on_client_close": {"1"}, "allow_suspicious_types_in_group_by": {"1"}, "allow_suspicious_types_in_order_by": {"1"}, "optimize_read_in_order": {"1"}, "optimize_aggregation_in_order": {"1"}, "readonly": {"2"},
-	}
-	for name, value := range s.limits.settings() {
-		values.Set(name, strconv.FormatInt(value, 10))
-	}
-	for name, value := range p.parameters {
-		values.Set("param_"+name, value)
-	}
-	answer, err := s.db.Forward(ctx, p.sql, values, false)
+	answer, err := s.db.Forward(ctx, p.sql, s.values(p, format), false)
 	if err != nil {
 		return queryFailure(ctx, err)
 	}
@@ -178,6 +170,23 @@ func (s *queryService) stream(ctx context.Context, p answerPlan, format string, 
 		return &unavailableError{fmt.Errorf("read the answer of ClickHouse: %w", err), "the answer broke off: try again"}
 	}
 	return nil
+}
+
+// values are what goes with the statement: its parameters, the limits, and how the
+// answer is to look.
+func (s *queryService) values(p answerPlan, format string) url.Values {
+	values := url.Values{
+		"database": {s.db.Database()}, "default_format": {format}, "date_time_output_format": {"iso"}, "prefer_column_name_to_alias": {"1"},
+		"output_format_json_quote_64bit_integers": {"0"}, "output_format_json_quote_denormals": {"0"}, "join_use_nulls": {"0"},
+		"cancel_http_readonly_queries_on_client_close": {"1"}, "allow_suspicious_types_in_group_by": {"1"}, "allow_suspicious_types_in_order_by": {"1"}, "optimize_read_in_order": {"1"}, "optimize_aggregation_in_order": {"1"}, "readonly": {"2"},
+	}
+	for name, value := range s.limits.settings() {
+		values.Set(name, strconv.FormatInt(value, 10))
+	}
+	for name, value := range p.parameters {
+		values.Set("param_"+name, value)
+	}
+	return values
 }
 
 // failure is the status of an answer that is none.

@@ -218,6 +218,11 @@ func writeError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w
 	if detail, ok := strings.CutPrefix(message, "proto:"); ok {
 		message = "the request body is not what this call takes: " + strings.TrimSpace(strings.ReplaceAll(detail, "\u00a0", " "))
 	}
+	for _, d := range st.Details() {
+		if wait, ok := d.(*errdetails.RetryInfo); ok {
+			w.Header().Set("Retry-After", strconv.Itoa(int(wait.GetRetryDelay().GetSeconds())))
+		}
+	}
 	answerError(w, rest, message, id, errorDetails(st)...)
 }
 
