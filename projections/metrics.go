@@ -48,6 +48,15 @@ func newMetrics(registerer prometheus.Registerer, projection string) (*metrics, 
 	return m, nil
 }
 
+// noMetrics are those that nobody sees.
+func noMetrics(projection string) *metrics {
+	m, err := newMetrics(prometheus.NewRegistry(), projection)
+	if err != nil { // only of names that are not valid
+		panic(err)
+	}
+	return m
+}
+
 // blockDone counts a block all of whose rows are visible.
 func (m *metrics) blockDone(b *block, insert time.Duration) {
 	m.blocks.Inc()

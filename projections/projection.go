@@ -219,9 +219,22 @@ func (p *Projection) prepareSchema(ctx context.Context) error {
 			impossible = err
 			return nil
 		}
-		return err
+		if err != nil || p.table.rollups {
+			return err
+		}
+		return p.endPause(ctx)
 	})
 	return errors.Join(err, impossible)
+}
+
+// endPause has a table take inserts again that a rebuild which was killed left paused.
+func (p *Projection) endPause(ctx context.Context) error {
+	paused, err := isTablePaused(ctx, p.conn, p.table.name)
+	if err != nil || !paused {
+		return err
+	}
+	p.logger.Warn("a rebuild was killed while it exchanged the table: it takes inserts again", "table", p.table.name)
+	return resumeInserts(ctx, p.conn, p.table.name)
 }
 
 // topicID tells a topic from another one that had its name before: its offsets

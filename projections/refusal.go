@@ -41,3 +41,9 @@ func isTooLarge(err error) bool {
 	code, ok := clickhouse.ErrorCode(err)
 	return ok && code == 241 // MEMORY_LIMIT_EXCEEDED
 }
+
+// isLost tells that it is not known whether the insert was done.
+func isLost(err error) bool {
+	_, answered := clickhouse.ErrorCode(err)
+	return err != nil && !answered
+}

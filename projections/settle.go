@@ -45,8 +45,17 @@ func (s *settlement) insert(ctx context.Context, r rows, token string) error {
 	var refusal, tooLarge error
 	var unanswered time.Time // when it last stayed open whether the rows are there
 	lacking := 0
+	lost := false // an answer was
 	err := s.retry.untilDone(ctx, "insert block", func(ctx context.Context) error {
+		// A rebuilt table that has come in the place of the one that was inserted into
+		// has its rows, but does not know their tokens.
+		if lost && !s.replaces {
+			if present, err := s.sink.present(ctx, r); err != nil || len(present) == r.len() {
+				return err
+			}
+		}
 		err := s.sink.insert(ctx, r, token)
+		lost = lost || isLost(err)
 		switch {
 		case err == nil:
 			return nil

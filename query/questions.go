@@ -96,8 +96,8 @@ func (s *queryService) plan(ctx context.Context, req *apiv1.QueryRequest, format
 	return answer, q, err
 }
 
-func (s *queryService) ExplainQuery(ctx context.Context, req *apiv1.QueryRequest) (*apiv1.QueryPlan, error) {
-	p, _, err := s.plan(ctx, req, "json")
+func (s *queryService) ExplainQuery(ctx context.Context, req *apiv1.ExplainQueryRequest) (*apiv1.QueryPlan, error) {
+	p, _, err := s.plan(ctx, &apiv1.QueryRequest{Query: req.GetQuery()}, "json")
 	if err != nil {
 		return nil, err
 	}
@@ -249,9 +249,9 @@ func writeResults(out io.Writer, rows io.Reader) error {
 	return err
 }
 
-func (s *queryService) StreamQuery(req *apiv1.QueryRequest, stream grpc.ServerStreamingServer[apiv1.QueryRows]) error {
+func (s *queryService) StreamQuery(req *apiv1.StreamQueryRequest, stream grpc.ServerStreamingServer[apiv1.QueryRows]) error {
 	ctx := stream.Context()
-	p, _, err := s.plan(ctx, req, "rows")
+	p, _, err := s.plan(ctx, &apiv1.QueryRequest{Query: req.GetQuery()}, "rows")
 	if err != nil {
 		return err
 	}

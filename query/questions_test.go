@@ -197,7 +197,7 @@ func TestAnswersInEveryFormat(t *testing.T) {
 	require.Equal(t, "application/vnd.apache.arrow.stream", kind)
 	require.True(t, strings.HasPrefix(arrow, "\xff\xff\xff\xff"), "%.20q", arrow)
 	require.Contains(t, arrow, "sample-001")
-	stream, err := apiv1.NewQueryServiceClient(a.rpc).StreamQuery(a.authorized(t), &apiv1.QueryRequest{Query: query})
+	stream, err := apiv1.NewQueryServiceClient(a.rpc).StreamQuery(a.authorized(t), &apiv1.StreamQueryRequest{Query: query})
 	require.NoError(t, err)
 	rows, err := stream.Recv()
 	require.NoError(t, err)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
 )
 
 // role is a part of the platform that can be a process of its own.
@@ -63,15 +64,21 @@ type projectCommand struct {
 	nodeFlags
 	clickHouseFlags
 	operationsFlags
+
+	Rebuild   []string `help:"Make these tables anew from the log, then end: telemetry, device_events, dead_letter, catalog_events, alert_events, job_events." placeholder:"TABLE,…"`
+	KeepOlder bool     `help:"With --rebuild: take over rows as they are whose records the log no longer has."`
 }
 
 // Help is shown by `fleetlog project --help`.
 func (*projectCommand) Help() string {
-	return "The projections: what is on the log becomes rows in ClickHouse.\n" + rolesHelp
+	return "The projections: what is on the log becomes rows in ClickHouse.\n" + rebuildHelp + rolesHelp
 }
 
 // Run runs the projections until ctx ends.
 func (c *projectCommand) Run(ctx context.Context, logger *slog.Logger) error {
+	if len(c.Rebuild) > 0 {
+		return c.rebuild(ctx, logger, os.Stderr)
+	}
 	n := node{roles: []role{projectRole}, nodeFlags: c.nodeFlags, clickHouseFlags: c.clickHouseFlags, operationsFlags: c.operationsFlags}
 	return n.run(ctx, logger)
 }

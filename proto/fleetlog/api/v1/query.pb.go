@@ -98,6 +98,98 @@ func (x *QueryRequest) GetPageToken() string {
 	return ""
 }
 
+// StreamQueryRequest carries a query.
+type StreamQueryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in QueryRequest.
+	Query         string `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamQueryRequest) Reset() {
+	*x = StreamQueryRequest{}
+	mi := &file_fleetlog_api_v1_query_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamQueryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamQueryRequest) ProtoMessage() {}
+
+func (x *StreamQueryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_api_v1_query_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamQueryRequest.ProtoReflect.Descriptor instead.
+func (*StreamQueryRequest) Descriptor() ([]byte, []int) {
+	return file_fleetlog_api_v1_query_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *StreamQueryRequest) GetQuery() string {
+	if x != nil {
+		return x.Query
+	}
+	return ""
+}
+
+// ExplainQueryRequest carries a query.
+type ExplainQueryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in QueryRequest.
+	Query         string `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainQueryRequest) Reset() {
+	*x = ExplainQueryRequest{}
+	mi := &file_fleetlog_api_v1_query_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainQueryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainQueryRequest) ProtoMessage() {}
+
+func (x *ExplainQueryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_api_v1_query_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainQueryRequest.ProtoReflect.Descriptor instead.
+func (*ExplainQueryRequest) Descriptor() ([]byte, []int) {
+	return file_fleetlog_api_v1_query_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ExplainQueryRequest) GetQuery() string {
+	if x != nil {
+		return x.Query
+	}
+	return ""
+}
+
 // QueryRows are some rows of an answer.
 type QueryRows struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -108,7 +200,7 @@ type QueryRows struct {
 
 func (x *QueryRows) Reset() {
 	*x = QueryRows{}
-	mi := &file_fleetlog_api_v1_query_proto_msgTypes[1]
+	mi := &file_fleetlog_api_v1_query_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -120,7 +212,7 @@ func (x *QueryRows) String() string {
 func (*QueryRows) ProtoMessage() {}
 
 func (x *QueryRows) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_query_proto_msgTypes[1]
+	mi := &file_fleetlog_api_v1_query_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -133,7 +225,7 @@ func (x *QueryRows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRows.ProtoReflect.Descriptor instead.
 func (*QueryRows) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_query_proto_rawDescGZIP(), []int{1}
+	return file_fleetlog_api_v1_query_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *QueryRows) GetRows() []*structpb.Struct {
@@ -160,7 +252,7 @@ type QueryPlan struct {
 
 func (x *QueryPlan) Reset() {
 	*x = QueryPlan{}
-	mi := &file_fleetlog_api_v1_query_proto_msgTypes[2]
+	mi := &file_fleetlog_api_v1_query_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -172,7 +264,7 @@ func (x *QueryPlan) String() string {
 func (*QueryPlan) ProtoMessage() {}
 
 func (x *QueryPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_fleetlog_api_v1_query_proto_msgTypes[2]
+	mi := &file_fleetlog_api_v1_query_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -185,7 +277,7 @@ func (x *QueryPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryPlan.ProtoReflect.Descriptor instead.
 func (*QueryPlan) Descriptor() ([]byte, []int) {
-	return file_fleetlog_api_v1_query_proto_rawDescGZIP(), []int{2}
+	return file_fleetlog_api_v1_query_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *QueryPlan) GetSql() string {
@@ -226,7 +318,11 @@ const file_fleetlog_api_v1_query_proto_rawDesc = "" +
 	"\x06format\x18\x02 \x01(\tR\x06format\x12 \n" +
 	"\vmaxpagesize\x18\x03 \x01(\x05R\vmaxpagesize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tR\tpageToken\"8\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"*\n" +
+	"\x12StreamQueryRequest\x12\x14\n" +
+	"\x05query\x18\x01 \x01(\tR\x05query\"+\n" +
+	"\x13ExplainQueryRequest\x12\x14\n" +
+	"\x05query\x18\x01 \x01(\tR\x05query\"8\n" +
 	"\tQueryRows\x12+\n" +
 	"\x04rows\x18\x01 \x03(\v2\x17.google.protobuf.StructR\x04rows\"\xd4\x01\n" +
 	"\tQueryPlan\x12\x10\n" +
@@ -238,12 +334,12 @@ const file_fleetlog_api_v1_query_proto_rawDesc = "" +
 	"\x05notes\x18\x04 \x03(\tR\x05notes\x1a=\n" +
 	"\x0fParametersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\x9d\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xaa\x02\n" +
 	"\fQueryService\x12U\n" +
 	"\x05Query\x12\x1d.fleetlog.api.v1.QueryRequest\x1a\x14.google.api.HttpBody\"\x15\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
-	"/api/query0\x01\x12L\n" +
-	"\vStreamQuery\x12\x1d.fleetlog.api.v1.QueryRequest\x1a\x1a.fleetlog.api.v1.QueryRows\"\x000\x01\x12h\n" +
-	"\fExplainQuery\x12\x1d.fleetlog.api.v1.QueryRequest\x1a\x1a.fleetlog.api.v1.QueryPlan\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/api/query/explainB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
+	"/api/query0\x01\x12R\n" +
+	"\vStreamQuery\x12#.fleetlog.api.v1.StreamQueryRequest\x1a\x1a.fleetlog.api.v1.QueryRows\"\x000\x01\x12o\n" +
+	"\fExplainQuery\x12$.fleetlog.api.v1.ExplainQueryRequest\x1a\x1a.fleetlog.api.v1.QueryPlan\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/api/query/explainB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
 
 var (
 	file_fleetlog_api_v1_query_proto_rawDescOnce sync.Once
@@ -257,24 +353,26 @@ func file_fleetlog_api_v1_query_proto_rawDescGZIP() []byte {
 	return file_fleetlog_api_v1_query_proto_rawDescData
 }
 
-var file_fleetlog_api_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_fleetlog_api_v1_query_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_fleetlog_api_v1_query_proto_goTypes = []any{
-	(*QueryRequest)(nil),      // 0: fleetlog.api.v1.QueryRequest
-	(*QueryRows)(nil),         // 1: fleetlog.api.v1.QueryRows
-	(*QueryPlan)(nil),         // 2: fleetlog.api.v1.QueryPlan
-	nil,                       // 3: fleetlog.api.v1.QueryPlan.ParametersEntry
-	(*structpb.Struct)(nil),   // 4: google.protobuf.Struct
-	(*httpbody.HttpBody)(nil), // 5: google.api.HttpBody
+	(*QueryRequest)(nil),        // 0: fleetlog.api.v1.QueryRequest
+	(*StreamQueryRequest)(nil),  // 1: fleetlog.api.v1.StreamQueryRequest
+	(*ExplainQueryRequest)(nil), // 2: fleetlog.api.v1.ExplainQueryRequest
+	(*QueryRows)(nil),           // 3: fleetlog.api.v1.QueryRows
+	(*QueryPlan)(nil),           // 4: fleetlog.api.v1.QueryPlan
+	nil,                         // 5: fleetlog.api.v1.QueryPlan.ParametersEntry
+	(*structpb.Struct)(nil),     // 6: google.protobuf.Struct
+	(*httpbody.HttpBody)(nil),   // 7: google.api.HttpBody
 }
 var file_fleetlog_api_v1_query_proto_depIdxs = []int32{
-	4, // 0: fleetlog.api.v1.QueryRows.rows:type_name -> google.protobuf.Struct
-	3, // 1: fleetlog.api.v1.QueryPlan.parameters:type_name -> fleetlog.api.v1.QueryPlan.ParametersEntry
+	6, // 0: fleetlog.api.v1.QueryRows.rows:type_name -> google.protobuf.Struct
+	5, // 1: fleetlog.api.v1.QueryPlan.parameters:type_name -> fleetlog.api.v1.QueryPlan.ParametersEntry
 	0, // 2: fleetlog.api.v1.QueryService.Query:input_type -> fleetlog.api.v1.QueryRequest
-	0, // 3: fleetlog.api.v1.QueryService.StreamQuery:input_type -> fleetlog.api.v1.QueryRequest
-	0, // 4: fleetlog.api.v1.QueryService.ExplainQuery:input_type -> fleetlog.api.v1.QueryRequest
-	5, // 5: fleetlog.api.v1.QueryService.Query:output_type -> google.api.HttpBody
-	1, // 6: fleetlog.api.v1.QueryService.StreamQuery:output_type -> fleetlog.api.v1.QueryRows
-	2, // 7: fleetlog.api.v1.QueryService.ExplainQuery:output_type -> fleetlog.api.v1.QueryPlan
+	1, // 3: fleetlog.api.v1.QueryService.StreamQuery:input_type -> fleetlog.api.v1.StreamQueryRequest
+	2, // 4: fleetlog.api.v1.QueryService.ExplainQuery:input_type -> fleetlog.api.v1.ExplainQueryRequest
+	7, // 5: fleetlog.api.v1.QueryService.Query:output_type -> google.api.HttpBody
+	3, // 6: fleetlog.api.v1.QueryService.StreamQuery:output_type -> fleetlog.api.v1.QueryRows
+	4, // 7: fleetlog.api.v1.QueryService.ExplainQuery:output_type -> fleetlog.api.v1.QueryPlan
 	5, // [5:8] is the sub-list for method output_type
 	2, // [2:5] is the sub-list for method input_type
 	2, // [2:2] is the sub-list for extension type_name
@@ -293,7 +391,7 @@ func file_fleetlog_api_v1_query_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_api_v1_query_proto_rawDesc), len(file_fleetlog_api_v1_query_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

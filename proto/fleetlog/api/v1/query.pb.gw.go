@@ -60,7 +60,7 @@ func request_QueryService_Query_0(ctx context.Context, marshaler runtime.Marshal
 
 func request_QueryService_ExplainQuery_0(ctx context.Context, marshaler runtime.Marshaler, client QueryServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
-		protoReq QueryRequest
+		protoReq ExplainQueryRequest
 		metadata runtime.ServerMetadata
 	)
 	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
@@ -75,7 +75,7 @@ func request_QueryService_ExplainQuery_0(ctx context.Context, marshaler runtime.
 
 func local_request_QueryService_ExplainQuery_0(ctx context.Context, marshaler runtime.Marshaler, server QueryServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
-		protoReq QueryRequest
+		protoReq ExplainQueryRequest
 		metadata runtime.ServerMetadata
 	)
 	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {

@@ -37,9 +37,9 @@ type QueryServiceClient interface {
 	// answer's bytes come in parts.
 	Query(ctx context.Context, in *QueryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error)
 	// StreamQuery answers with rows, some at a time, as many as there are.
-	StreamQuery(ctx context.Context, in *QueryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[QueryRows], error)
+	StreamQuery(ctx context.Context, in *StreamQueryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[QueryRows], error)
 	// ExplainQuery shows how a query would be answered, without answering it.
-	ExplainQuery(ctx context.Context, in *QueryRequest, opts ...grpc.CallOption) (*QueryPlan, error)
+	ExplainQuery(ctx context.Context, in *ExplainQueryRequest, opts ...grpc.CallOption) (*QueryPlan, error)
 }
 
 type queryServiceClient struct {
@@ -69,13 +69,13 @@ func (c *queryServiceClient) Query(ctx context.Context, in *QueryRequest, opts .
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type QueryService_QueryClient = grpc.ServerStreamingClient[httpbody.HttpBody]
 
-func (c *queryServiceClient) StreamQuery(ctx context.Context, in *QueryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[QueryRows], error) {
+func (c *queryServiceClient) StreamQuery(ctx context.Context, in *StreamQueryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[QueryRows], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &QueryService_ServiceDesc.Streams[1], QueryService_StreamQuery_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	x := &grpc.GenericClientStream[QueryRequest, QueryRows]{ClientStream: stream}
+	x := &grpc.GenericClientStream[StreamQueryRequest, QueryRows]{ClientStream: stream}
 	if err := x.ClientStream.SendMsg(in); err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (c *queryServiceClient) StreamQuery(ctx context.Context, in *QueryRequest, 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type QueryService_StreamQueryClient = grpc.ServerStreamingClient[QueryRows]
 
-func (c *queryServiceClient) ExplainQuery(ctx context.Context, in *QueryRequest, opts ...grpc.CallOption) (*QueryPlan, error) {
+func (c *queryServiceClient) ExplainQuery(ctx context.Context, in *ExplainQueryRequest, opts ...grpc.CallOption) (*QueryPlan, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(QueryPlan)
 	err := c.cc.Invoke(ctx, QueryService_ExplainQuery_FullMethodName, in, out, cOpts...)
@@ -110,9 +110,9 @@ type QueryServiceServer interface {
 	// answer's bytes come in parts.
 	Query(*QueryRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error
 	// StreamQuery answers with rows, some at a time, as many as there are.
-	StreamQuery(*QueryRequest, grpc.ServerStreamingServer[QueryRows]) error
+	StreamQuery(*StreamQueryRequest, grpc.ServerStreamingServer[QueryRows]) error
 	// ExplainQuery shows how a query would be answered, without answering it.
-	ExplainQuery(context.Context, *QueryRequest) (*QueryPlan, error)
+	ExplainQuery(context.Context, *ExplainQueryRequest) (*QueryPlan, error)
 	mustEmbedUnimplementedQueryServiceServer()
 }
 
@@ -126,10 +126,10 @@ type UnimplementedQueryServiceServer struct{}
 func (UnimplementedQueryServiceServer) Query(*QueryRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error {
 	return status.Error(codes.Unimplemented, "method Query not implemented")
 }
-func (UnimplementedQueryServiceServer) StreamQuery(*QueryRequest, grpc.ServerStreamingServer[QueryRows]) error {
+func (UnimplementedQueryServiceServer) StreamQuery(*StreamQueryRequest, grpc.ServerStreamingServer[QueryRows]) error {
 	return status.Error(codes.Unimplemented, "method StreamQuery not implemented")
 }
-func (UnimplementedQueryServiceServer) ExplainQuery(context.Context, *QueryRequest) (*QueryPlan, error) {
+func (UnimplementedQueryServiceServer) ExplainQuery(context.Context, *ExplainQueryRequest) (*QueryPlan, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExplainQuery not implemented")
 }
 func (UnimplementedQueryServiceServer) mustEmbedUnimplementedQueryServiceServer() {}
@@ -165,18 +165,18 @@ func _QueryService_Query_Handler(srv interface{}, stream grpc.ServerStream) erro
 type QueryService_QueryServer = grpc.ServerStreamingServer[httpbody.HttpBody]
 
 func _QueryService_StreamQuery_Handler(srv interface{}, stream grpc.ServerStream) error {
-	m := new(QueryRequest)
+	m := new(StreamQueryRequest)
 	if err := stream.RecvMsg(m); err != nil {
 		return err
 	}
-	return srv.(QueryServiceServer).StreamQuery(m, &grpc.GenericServerStream[QueryRequest, QueryRows]{ServerStream: stream})
+	return srv.(QueryServiceServer).StreamQuery(m, &grpc.GenericServerStream[StreamQueryRequest, QueryRows]{ServerStream: stream})
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type QueryService_StreamQueryServer = grpc.ServerStreamingServer[QueryRows]
 
 func _QueryService_ExplainQuery_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(QueryRequest)
+	in := new(ExplainQueryRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
@@ -188,7 +188,7 @@ func _QueryService_ExplainQuery_Handler(srv interface{}, ctx context.Context, de
 		FullMethod: QueryService_ExplainQuery_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(QueryServiceServer).ExplainQuery(ctx, req.(*QueryRequest))
+		return srv.(QueryServiceServer).ExplainQuery(ctx, req.(*ExplainQueryRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
