@@ -219,7 +219,7 @@ func (p *Projection) prepareSchema(ctx context.Context) error {
 			impossible = err
 			return nil
 		}
-		if err != nil || p.table.rollups {
+		if err != nil {
 			return err
 		}
 		return p.endPause(ctx)
@@ -229,12 +229,27 @@ func (p *Projection) prepareSchema(ctx context.Context) error {
 
 // endPause has a table take inserts again that a rebuild which was killed left paused.
 func (p *Projection) endPause(ctx context.Context) error {
-	paused, err := isTablePaused(ctx, p.conn, p.table.name)
-	if err != nil || !paused {
-		return err
+	names := []string{p.table.name}
+	if p.table.rollups {
+		names = names[:0]
+		for _, by := range intervals {
+			names = append(names, by.table)
+		}
 	}
-	p.logger.Warn("a rebuild was killed while it exchanged the table: it takes inserts again", "table", p.table.name)
-	return resumeInserts(ctx, p.conn, p.table.name)
+	for _, name := range names {
+		paused, err := isTablePaused(ctx, p.conn, name)
+		if err != nil {
+			return err
+		}
+		if !paused {
+			continue
+		}
+		p.logger.Warn("a rebuild was killed while the table refused inserts: it takes them again", "table", name)
+		if err := resumeInserts(ctx, p.conn, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // topicID tells a topic from another one that had its name before: its offsets

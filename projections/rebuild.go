@@ -49,7 +49,7 @@ func Rebuildable() (names []string) {
 	for _, t := range rebuildable {
 		names = append(names, t.name)
 	}
-	return names
+	return append(names, SumsTables)
 }
 
 const (
@@ -75,11 +75,13 @@ type stretch struct {
 // Run rebuilds the table. Its errors say what became of it.
 func (r *Rebuild) Run(ctx context.Context) (err error) {
 	i := slices.IndexFunc(rebuildable, func(t *table) bool { return t.name == r.Table })
-	if i < 0 {
-		return fmt.Errorf("table %q cannot be rebuilt: use one of %s", r.Table, strings.Join(Rebuildable(), ", "))
-	}
-	if r.Conn.Cluster() != "" {
+	switch {
+	case r.Conn.Cluster() != "":
 		return errors.New("a table of a cluster cannot be rebuilt yet: its shards would have to change places at once")
+	case r.Table == SumsTables:
+		return r.runSums(ctx)
+	case i < 0:
+		return fmt.Errorf("table %q cannot be rebuilt: use one of %s", r.Table, strings.Join(Rebuildable(), ", "))
 	}
 	live := rebuildable[i]
 	shadow := *live

@@ -74,3 +74,31 @@ func TestARebuildThatIsBrokenOffChangesNothing(t *testing.T) {
 		require.ErrorContains(t, s.rebuild(t.Context(), func(r *projections.Rebuild) { r.Table = "nothing" }), "use one of telemetry")
 	})
 }
+
+// TestRebuiltSumsAreThoseOfTheLog breaks the tables of sums, and has them rebuilt while
+// messages come.
+func TestRebuiltSumsAreThoseOfTheLog(t *testing.T) {
+	eachSite(t, func(s *site) {
+		s.start(s.conn, projections.Options{})
+		s.startOf(projections.NewTelemetrySums, s.conn, projections.Options{BlockRows: 300, Linger: time.Millisecond})
+		s.appendGood(4000)
+		s.wantRows(4000)
+		s.wantSums()
+		for round := range 2 {
+			for _, table := range []string{"telemetry_1m", "telemetry_10m", "telemetry_1h", "telemetry_latest"} {
+				require.NoError(t, s.conn.Exec(t.Context(), "ALTER TABLE "+table+" DELETE WHERE tenant != '' AND cityHash64(device) % 3 = 0 SETTINGS mutations_sync = 1"))
+			}
+			require.NoError(t, s.conn.Exec(t.Context(), "INSERT INTO telemetry_1h (tenant, path, device, ts, count, sum) SELECT 'default', 'n', 'd1', now(), 5, 5"))
+			var live sync.WaitGroup
+			live.Go(func() {
+				for range 10 {
+					s.appendGood(100)
+				}
+			})
+			require.NoError(t, s.rebuild(t.Context(), func(r *projections.Rebuild) { r.Table = projections.SumsTables }))
+			live.Wait()
+			s.wantRows(4000 + 1000*(round+1))
+			s.wantSums()
+		}
+	})
+}
