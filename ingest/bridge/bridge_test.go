@@ -347,6 +347,7 @@ func TestAckMeansDurable(t *testing.T) {
 	second.put("d", true)
 	again := second.attach("n1", plain(m, shared))
 	second.read(eventlog.Telemetry, distinct(n))
+	require.Eventually(t, func() bool { return testutil.ToFloat64(again.metrics.inflight) == 0 }, 10*time.Second, time.Millisecond)
 	again.stop()
 
 	// All is acknowledged now: a third one gets nothing of it.
