@@ -65,7 +65,7 @@ type projectCommand struct {
 	clickHouseFlags
 	operationsFlags
 
-	Rebuild   []string `help:"Make these tables anew from the log, then end: telemetry, device_events, dead_letter, catalog_events, alert_events, job_events, telemetry_sums (sums and latest values)." placeholder:"TABLE,…"`
+	Rebuild   []string `help:"Make these tables anew from the log, then end: telemetry, device_events, catalog_events, alert_events, job_events, telemetry_sums (sums and latest values)." placeholder:"TABLE,…"`
 	KeepOlder bool     `help:"With --rebuild: take over rows as they are whose records the log no longer has."`
 }
 
