@@ -19,8 +19,8 @@ import (
 // Rebuild is a table made anew from the log beside the live one, and put in its
 // place.
 //
-//  1. A shadow of the table gets what the log has, partition by partition, up to the
-//     log's end of now. Inserts into the live table and questions go on.
+//  1. A shadow of the table gets what the log has, partition by partition, up to where
+//     the live projection is now. Inserts into the live table and questions go on.
 //  2. The live table is told to refuse inserts for a moment, which its projection sits
 //     out. What it got meanwhile is copied.
 //  3. The shadow is verified: as many rows of each partition as records made rows, and
@@ -63,6 +63,10 @@ const (
 	progressEvery     = 500 * time.Millisecond
 	// pauseLongest bounds how long the live table refuses inserts.
 	pauseLongest = 2 * time.Minute
+	// settling is how long it refuses them before it is copied. A projection that has
+	// lost an answer looks for its rows with each attempt, longestPause apart, and has
+	// found them then: they are not inserted once more into the table that comes.
+	settling = longestPause + 2*time.Second
 )
 
 // stretch is what there is to do of one partition.
@@ -111,15 +115,17 @@ func (r *Rebuild) stretches(ctx context.Context, live *table) ([]*stretch, error
 	if err != nil {
 		return nil, fmt.Errorf("look up the beginning of %s: %w", topic, err)
 	}
-	ends, err := r.Log.Admin().ListCommittedOffsets(ctx, topic)
+	// Only what the live projection is done with is replayed: it will insert the rest
+	// itself, into whichever table is there.
+	ends, err := r.Log.Admin().FetchOffsetsForTopics(ctx, r.Log.Group(live.projection), topic)
 	if err != nil {
-		return nil, fmt.Errorf("look up the end of %s: %w", topic, err)
+		return nil, fmt.Errorf("look up how far the projection of %s is: %w", live.name, err)
 	}
 	var parts []*stretch
 	for partition := range r.Log.Partitions(live.topic) {
 		begin, _ := begins.Lookup(topic, partition)
-		end, ok := ends.Lookup(topic, partition)
-		if err := errors.Join(begin.Err, end.Err); err != nil || !ok {
+		end, _ := ends.Lookup(topic, partition)
+		if err := errors.Join(begin.Err, end.Err); err != nil {
 			return nil, fmt.Errorf("look up partition %d of %s: %w", partition, topic, err)
 		}
 		var older uint64
@@ -129,7 +135,7 @@ func (r *Rebuild) stretches(ctx context.Context, live *table) ([]*stretch, error
 		if older > 0 && !r.KeepOlder {
 			return nil, fmt.Errorf("%d rows of %s are of records that the log has deleted: they cannot be made anew; take them over as they are with --keep-older", older, live.name)
 		}
-		parts = append(parts, &stretch{partition: partition, begin: begin.Offset, end: end.Offset})
+		parts = append(parts, &stretch{partition: partition, begin: begin.Offset, end: max(end.At, begin.Offset)})
 	}
 	return parts, nil
 }
@@ -236,6 +242,13 @@ func (r *Rebuild) swap(ctx context.Context, live, shadow *table, parts []*stretc
 	}()
 	if err := r.quiet(ctx, live); err != nil {
 		return err
+	}
+	settled := time.NewTimer(settling)
+	defer settled.Stop()
+	select {
+	case <-settled.C:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	if err := r.copyRest(ctx, live, shadow, parts); err != nil {
 		return err
