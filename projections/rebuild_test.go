@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/fleetlog/fleetlog/projections"
 )
@@ -19,6 +20,18 @@ func (s *site) rebuild(ctx context.Context, change func(*projections.Rebuild)) e
 	return r.Run(ctx)
 }
 
+// wantConfirmed waits until the projection of telemetry has committed all there is.
+func (s *site) wantConfirmed() {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool {
+		committed, err := s.log.Admin().FetchOffsets(s.t.Context(), s.log.Group("project-telemetry"))
+		require.NoError(s.t, err)
+		total := int64(0)
+		committed.Each(func(o kadm.OffsetResponse) { total += o.At })
+		return total >= int64(s.appended)
+	}, patience, 10*time.Millisecond)
+}
+
 // TestARebuiltTableIsWhatTheLogHas breaks the table, and has it rebuilt while messages
 // come and some inserts are lost.
 func TestARebuiltTableIsWhatTheLogHas(t *testing.T) {
@@ -27,6 +40,7 @@ func TestARebuiltTableIsWhatTheLogHas(t *testing.T) {
 		_, stop := s.start(s.connect(f.URL), projections.Options{BlockRows: 200})
 		s.appendGood(5000)
 		s.wantRows(5000)
+		s.wantConfirmed() // the rest is not the rebuild's to mend
 		for round := range 2 {
 			require.NoError(t, s.conn.Exec(t.Context(), "ALTER TABLE telemetry DELETE WHERE cityHash64(id) % 3 = 0 SETTINGS mutations_sync = 1"))
 			require.NoError(t, s.conn.Exec(t.Context(), "INSERT INTO telemetry (tenant, device, id, partition, offset) SELECT 'default', 'made up', 'x', 0, 7"))
@@ -43,6 +57,7 @@ func TestARebuiltTableIsWhatTheLogHas(t *testing.T) {
 			require.Positive(t, done)
 			live.Wait()
 			s.wantRows(5000 + 2000*(round+1))
+			s.wantConfirmed()
 		}
 		stop()
 		var shadows uint64
