@@ -90,9 +90,12 @@ func validateOrganizations(ids []string) error {
 
 // clip shortens what a caller sent before it is quoted back.
 func clip(s string) string {
-	const most = 64
-	if len(s) > most {
-		return s[:most] + "…"
+	end := 64
+	if len(s) <= end {
+		return s
 	}
-	return s
+	for end > 0 && !utf8.RuneStart(s[end]) { // half a character cannot be written down
+		end--
+	}
+	return s[:end] + "…"
 }

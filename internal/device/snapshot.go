@@ -3,9 +3,9 @@ package device
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 )
@@ -17,8 +17,10 @@ const snapshotState protowire.Number = 1
 func AppendSnapshot(out, state []byte, offset int64, outcomes []*eventsv1.Outcome) ([]byte, error) {
 	out = protowire.AppendTag(out, snapshotState, protowire.BytesType)
 	out = protowire.AppendBytes(out, state)
-	out, err := proto.MarshalOptions{}.MarshalAppend(out, &eventsv1.DeviceSnapshot{Offset: offset, Outcomes: outcomes})
-	if err != nil {
+	rest := eventsv1.DeviceSnapshot{Offset: offset, Outcomes: outcomes}
+	from, n := len(out), rest.SizeVT()
+	out = slices.Grow(out, n)[:from+n]
+	if _, err := rest.MarshalToSizedBufferVT(out[from:]); err != nil {
 		return nil, fmt.Errorf("encode outcomes: %w", err)
 	}
 	return out, nil
