@@ -58,8 +58,18 @@ func EncodedState(snapshot []byte) ([]byte, error) {
 //go:noinline
 func DecodeState(encoded []byte) (*eventsv1.DeviceState, error) {
 	state := new(eventsv1.DeviceState)
-	if err := state.UnmarshalVTUnsafe(encoded); err != nil {
-		return nil, fmt.Errorf("decode state: %w", err)
+	if err := DecodeStateTo(state, encoded); err != nil {
+		return nil, err
 	}
 	return state, nil
+}
+
+// DecodeStateTo is DecodeState that writes over a state, which nobody may be reading,
+// instead of into new memory.
+func DecodeStateTo(state *eventsv1.DeviceState, encoded []byte) error {
+	*state = eventsv1.DeviceState{}
+	if err := state.UnmarshalVTUnsafe(encoded); err != nil {
+		return fmt.Errorf("decode state: %w", err)
+	}
+	return nil
 }

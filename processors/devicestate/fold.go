@@ -22,6 +22,7 @@ type Fold struct {
 
 	// What follows is of the device being folded.
 	event    eventsv1.DeviceEvent
+	room     [2]eventsv1.DeviceState // the state, and the next one
 	outcomes []*eventsv1.Outcome
 	encoded  []byte
 	space    []byte // for snapshots
@@ -82,7 +83,7 @@ func (f *Fold) Batch(batch []*kgo.Record) (Folded, error) {
 
 // forget lets go of the batch's memory.
 func (f *Fold) forget() {
-	f.event = eventsv1.DeviceEvent{}
+	f.event, f.room = eventsv1.DeviceEvent{}, [2]eventsv1.DeviceState{}
 	clear(f.outcomes[:cap(f.outcomes)])
 }
 
@@ -132,7 +133,7 @@ func (f *Fold) fold(v visit, out *Folded) error {
 			continue
 		}
 		var outcome *eventsv1.Outcome
-		if state, outcome = apply(state, &f.event); outcome.GetRejection() == nil {
+		if state, outcome = f.apply(state); outcome.GetRejection() == nil {
 			out.Accepted++
 		} else {
 			out.Rejected++
@@ -159,21 +160,25 @@ func (f *Fold) state(key string) (*eventsv1.DeviceState, error) {
 	if !there {
 		return nil, nil
 	}
-	state, err := device.DecodeState(encoded)
-	if err != nil {
+	if err := device.DecodeStateTo(&f.room[0], encoded); err != nil {
 		return nil, fmt.Errorf("its state cannot be read: restore the log from its backup: %w", err)
 	}
-	return state, nil
+	return &f.room[0], nil
 }
 
-func apply(state *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) (*eventsv1.DeviceState, *eventsv1.Outcome) {
-	next, outcome := device.Apply(state, ev)
-	if next == nil {
+// apply folds the event into the state.
+func (f *Fold) apply(state *eventsv1.DeviceState) (*eventsv1.DeviceState, *eventsv1.Outcome) {
+	next := &f.room[0]
+	if state == next {
+		next = &f.room[1]
+	}
+	now, outcome := device.ApplyTo(next, state, &f.event)
+	if now == nil {
 		// A refused change of a device that never existed has a state to carry its
 		// outcome.
-		next = &eventsv1.DeviceState{Tenant: ev.GetTenant(), Device: ev.GetDevice(), Deleted: true}
+		now = &eventsv1.DeviceState{Tenant: f.event.GetTenant(), Device: f.event.GetDevice(), Deleted: true}
 	}
-	return next, outcome
+	return now, outcome
 }
 
 // chunk is how much memory snapshots share: they go together, to the log.
