@@ -27,6 +27,7 @@ func FuzzDecodeEvent(f *testing.F) {
 		[]byte("\x0a\x02\xff\xff"),           // an id that is not UTF-8
 		[]byte("\x08\x07"),                   // an id that is a number
 		[]byte("\x9a\x3f\x01x"),              // a field there is not
+		[]byte("\x22\x07000\xe9000"),         // a time with a field it does not have
 		[]byte("\x0b\x0c"),                   // a group
 		protowire.AppendVarint(nil, 1<<35|2), // a field number that cannot be
 	} {
