@@ -33,7 +33,7 @@ func checkObject(object value, depth int) error {
 	}
 	for i := range object.members {
 		m := &object.members[i]
-		if len(m.name) == 0 || len(m.name) > maxPropertyKey || bytes.ContainsFunc(m.name, forbiddenInKey) {
+		if len(m.name) == 0 || len(m.name) > maxPropertyKey || forbiddenInKey(m.name) {
 			return fmt.Errorf("property name %q is not valid: use up to %d bytes without control characters, '.', '$' or spaces", clip(string(m.name)), maxPropertyKey)
 		}
 		if err := checkValue(m.value, depth); err != nil {
@@ -43,7 +43,14 @@ func checkObject(object value, depth int) error {
 	return nil
 }
 
-func forbiddenInKey(r rune) bool { return r < ' ' || r == 0x7f || r == '.' || r == '$' || r == ' ' }
+func forbiddenInKey(name []byte) bool {
+	for _, c := range name {
+		if c <= ' ' || c == 0x7f || c == '.' || c == '$' {
+			return true
+		}
+	}
+	return false
+}
 
 func checkValue(v value, depth int) error {
 	switch v.kind {

@@ -28,16 +28,15 @@ func setCloud(next *eventsv1.DeviceState, ev *eventsv1.DeviceEvent, c *eventsv1.
 	if ev.GetModule() != "" {
 		return rejection(eventsv1.RejectionReason_REJECTION_REASON_INVALID, "module %q has no cloud properties: they are the device's", ev.GetModule())
 	}
-	section, stamps := next.GetCloud(), CloudStamps(next)
+	before := section{"cloud", next.GetCloud(), CloudStamps(next), next.GetCloudVersion()}
 	if c.GetReplace() {
-		section, stamps = nil, nil
+		before.object, before.stamps = nil, nil
 	}
-	merged, changes, refusal := mergeSection(section, c.GetCloud(), "cloud")
+	after, refusal := before.merge(c.GetCloud(), ev.GetTime())
 	if refusal != nil {
 		return refusal
 	}
-	next.Cloud, next.CloudVersion = merged, next.GetCloudVersion()+1
-	next.CloudDates, next.CloudStamps = stamps.stamp(changes, next.GetCloudVersion(), ev.GetTime()), nil
+	next.Cloud, next.CloudDates, next.CloudVersion, next.CloudStamps = after.object, after.stamps, after.version, nil
 	return nil
 }
 

@@ -13,26 +13,32 @@ func Exists(s *eventsv1.DeviceState) bool { return s.GetVersion() > 0 && !s.GetD
 // what became of it. A rejected event leaves the state as it was. The state
 // passed in is never changed, so that readers may hold on to it.
 func Apply(state *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) (*eventsv1.DeviceState, *eventsv1.Outcome) {
-	next, outcome, refusal := accept(state, ev)
+	return ApplyTo(new(eventsv1.DeviceState), state, ev)
+}
+
+// ApplyTo is Apply that writes the new state over next, which nobody may be reading,
+// instead of into new memory.
+func ApplyTo(next, state *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) (*eventsv1.DeviceState, *eventsv1.Outcome) {
+	outcome, refusal := accept(next, state, ev)
 	if refusal != nil {
 		return state, &eventsv1.Outcome{EventId: ev.GetId(), Version: state.GetVersion(), Rejection: refusal}
 	}
 	return next, outcome
 }
 
-func accept(state *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) (*eventsv1.DeviceState, *eventsv1.Outcome, *eventsv1.Rejection) {
+func accept(next, state *eventsv1.DeviceState, ev *eventsv1.DeviceEvent) (*eventsv1.Outcome, *eventsv1.Rejection) {
 	if r := refuse(state, ev); r != nil {
-		return nil, nil, r
+		return nil, r
 	}
-	next := shallow(state)
+	shallow(next, state)
 	next.Tenant, next.Device, next.Revision = ev.GetTenant(), ev.GetDevice(), state.GetRevision()+1
 	outcome := &eventsv1.Outcome{EventId: ev.GetId()}
 	if r := change(next, ev, outcome); r != nil {
-		return nil, nil, r
+		return nil, r
 	}
 	expire(next, ev.GetTime().AsTime(), outcome)
 	outcome.Version = next.GetVersion()
-	return next, outcome, nil
+	return outcome, nil
 }
 
 // change applies what the event says to a copy of the state that is its own.
@@ -107,9 +113,9 @@ func changeIdentity(i *eventsv1.Identity, ev *eventsv1.DeviceEvent, outcome *eve
 	return rejection(eventsv1.RejectionReason_REJECTION_REASON_INVALID, "event carries no change this version knows")
 }
 
-// shallow is a copy of the state that shares what hangs on it.
-func shallow(s *eventsv1.DeviceState) *eventsv1.DeviceState {
-	return &eventsv1.DeviceState{
+// shallow makes next a copy of the state that shares what hangs on it.
+func shallow(next, s *eventsv1.DeviceState) {
+	*next = eventsv1.DeviceState{
 		Tenant: s.GetTenant(), Device: s.GetDevice(), Version: s.GetVersion(), Deleted: s.GetDeleted(),
 		DisplayName: s.GetDisplayName(), Template: s.GetTemplate(), Enabled: s.GetEnabled(), Simulated: s.GetSimulated(),
 		Provisioned: s.GetProvisioned(), Organizations: s.GetOrganizations(),

@@ -19,11 +19,7 @@ const (
 	maxOrganizationID    = 48
 )
 
-var (
-	modelPattern        = regexp.MustCompile(`^dtmi:[A-Za-z](?:[A-Za-z0-9_]*[A-Za-z0-9])?(?::[A-Za-z](?:[A-Za-z0-9_]*[A-Za-z0-9])?)*;[1-9][0-9]{0,8}$`)
-	templatePattern     = regexp.MustCompile(`^dtmi:[A-Za-z](?:[A-Za-z0-9_]*[A-Za-z0-9])?(?::[A-Za-z](?:[A-Za-z0-9_]*[A-Za-z0-9])?)*(?:;[1-9][0-9]{0,8})?$`)
-	organizationPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9\-]*$`)
-)
+var organizationPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9\-]*$`)
 
 // ValidateID checks a device id. The error says what an id may hold.
 func ValidateID(id string) error {
@@ -59,7 +55,7 @@ func validateDisplayName(name string) error {
 
 // ValidateModelID checks the id of a model; empty is none.
 func ValidateModelID(id string) error {
-	if id != "" && (len(id) > maxTemplateLength || !modelPattern.MatchString(id)) {
+	if versioned, valid := dtmi(id); id != "" && (!valid || !versioned) {
 		return fmt.Errorf("%q is not a digital twin model id: write it like dtmi:contoso:Thermostat;1", clip(id))
 	}
 	return nil
@@ -70,7 +66,7 @@ func ValidateModelID(id string) error {
 func ValidateTemplateID(id string) error { return validateTemplate(id) }
 
 func validateTemplate(id string) error {
-	if id != "" && (len(id) > maxTemplateLength || !templatePattern.MatchString(id)) {
+	if _, valid := dtmi(id); id != "" && !valid {
 		return fmt.Errorf("template %q is not a digital twin model id: write it like dtmi:contoso:Thermostat;1", clip(id))
 	}
 	return nil
@@ -90,9 +86,12 @@ func validateOrganizations(ids []string) error {
 
 // clip shortens what a caller sent before it is quoted back.
 func clip(s string) string {
-	const most = 64
-	if len(s) > most {
-		return s[:most] + "…"
+	end := 64
+	if len(s) <= end {
+		return s
 	}
-	return s
+	for end > 0 && !utf8.RuneStart(s[end]) { // half a character cannot be written down
+		end--
+	}
+	return s[:end] + "…"
 }

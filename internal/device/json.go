@@ -112,8 +112,8 @@ var errNotObject = errors.New("properties are not one JSON object")
 // readObject reads one JSON object and nothing beside it. Of members of the same
 // name the last counts.
 func readObject(raw []byte) (value, error) {
-	const usual = 8 // members of a patch
-	r := reader{raw: raw, open: make([]member, 0, usual)}
+	const most = 64 // members that get their memory at once
+	r := reader{raw: raw, open: make([]member, 0, min(1+bytes.Count(raw, []byte{','}), most))}
 	r.space()
 	v, err := r.value(1)
 	if err == nil {

@@ -80,11 +80,20 @@ var errNotSection = errors.New("properties of the state cannot be read: restore 
 // keys and no spaces. It copies what the patch does not name as it is, so that a
 // small patch of a large section costs little more than the copy.
 func mergeInto(section []byte, patch value) ([]byte, error) {
-	out, rest, err := mergeObject(make([]byte, 0, len(section)+256), section, patch.members)
+	out, rest, err := mergeObject(make([]byte, 0, len(section)+roomFor(patch)), section, patch.members)
 	if err == nil && len(rest) > 0 {
 		err = errNotSection
 	}
 	return out, err
+}
+
+// roomFor is about how many bytes a patch may add.
+func roomFor(patch value) int {
+	n := len(patch.text) + len(`{},`)
+	for i := range patch.members {
+		n += len(patch.members[i].name) + len(`"":`) + roomFor(patch.members[i].value)
+	}
+	return n
 }
 
 // mergeObject merges into the object that a section begins with (none: empty), and

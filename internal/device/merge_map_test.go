@@ -137,7 +137,7 @@ func checkMap(object map[string]any, depth int) error {
 		return fmt.Errorf("properties are nested deeper than %d objects", maxPropertyDepth)
 	}
 	for key, value := range object {
-		if key == "" || len(key) > maxPropertyKey || strings.ContainsFunc(key, forbiddenInKey) {
+		if key == "" || len(key) > maxPropertyKey || strings.IndexFunc(key, func(r rune) bool { return r <= ' ' || strings.ContainsRune(".$\x7f", r) }) >= 0 {
 			return fmt.Errorf("property name %q is not valid: use up to %d bytes without control characters, '.', '$' or spaces", clip(key), maxPropertyKey)
 		}
 		if err := checkMapValue(value, depth); err != nil {

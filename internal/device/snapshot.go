@@ -3,9 +3,9 @@ package device
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 )
@@ -18,8 +18,9 @@ const snapshotState protowire.Number = 1
 func AppendSnapshot(out, state []byte, rest *eventsv1.DeviceSnapshot) ([]byte, error) {
 	out = protowire.AppendTag(out, snapshotState, protowire.BytesType)
 	out = protowire.AppendBytes(out, state)
-	out, err := proto.MarshalOptions{}.MarshalAppend(out, rest)
-	if err != nil {
+	from, n := len(out), rest.SizeVT()
+	out = slices.Grow(out, n)[:from+n]
+	if _, err := rest.MarshalToSizedBufferVT(out[from:]); err != nil {
 		return nil, fmt.Errorf("encode outcomes: %w", err)
 	}
 	return out, nil
@@ -57,8 +58,18 @@ func EncodedState(snapshot []byte) ([]byte, error) {
 //go:noinline
 func DecodeState(encoded []byte) (*eventsv1.DeviceState, error) {
 	state := new(eventsv1.DeviceState)
-	if err := state.UnmarshalVTUnsafe(encoded); err != nil {
-		return nil, fmt.Errorf("decode state: %w", err)
+	if err := DecodeStateTo(state, encoded); err != nil {
+		return nil, err
 	}
 	return state, nil
+}
+
+// DecodeStateTo is DecodeState that writes over a state, which nobody may be reading,
+// instead of into new memory.
+func DecodeStateTo(state *eventsv1.DeviceState, encoded []byte) error {
+	*state = eventsv1.DeviceState{}
+	if err := state.UnmarshalVTUnsafe(encoded); err != nil {
+		return fmt.Errorf("decode state: %w", err)
+	}
+	return nil
 }

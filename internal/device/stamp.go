@@ -46,7 +46,7 @@ func stampsOf(encoded []byte, old []*eventsv1.PropertyStamp) Stamps {
 		return encoded
 	}
 	for _, s := range old {
-		encoded = appendStamp(encoded, []byte(s.GetPath()), stampedBy(s.GetVersion(), s.GetAt()))
+		encoded = appendStamp(encoded, []byte(s.GetPath()), appendStampedBy(nil, s.GetVersion(), s.GetAt()))
 	}
 	return encoded
 }
@@ -91,6 +91,10 @@ const (
 	pathTag  = 1<<3 | byte(protowire.BytesType)
 )
 
+// stampOverhead is what a stamp has at most beside a short path and what it shares
+// with others: two tags and two lengths.
+const stampOverhead = 6
+
 // first is the stamp that they begin with. What cannot be read counts as the end:
 // the fold wrote it.
 func (s Stamps) first() (stampEntry, bool) {
@@ -111,10 +115,9 @@ type restamp struct {
 	remove, below bool
 }
 
-// stampChanges says which stamps a patch changes, given the section it has made:
+// stampChanges appends which stamps a patch changes, given the section it has made:
 // whether a member is a component is seen there, whatever the patch says of it.
-func stampChanges(merged []byte, patch value) []restamp {
-	changes := make([]restamp, 0, 2*len(patch.members))
+func stampChanges(changes []restamp, merged []byte, patch value) []restamp {
 	for i := range patch.members {
 		m := &patch.members[i]
 		if m.value.kind != '{' || !isComponentIn(merged, m.name) {
@@ -165,8 +168,14 @@ func isComponentIn(section, name []byte) bool {
 
 // stamp applies changes to stamps and returns new ones; both are in order.
 func (s Stamps) stamp(changes []restamp, version uint64, at *timestamppb.Timestamp) Stamps {
-	out := make(Stamps, 0, len(s)+64*len(changes))
-	by := stampedBy(version, at)
+	var room [32]byte
+	by, size := appendStampedBy(room[:0], version, at), len(s)
+	for _, c := range changes {
+		if !c.remove {
+			size += stampOverhead + len(c.path) + len(by)
+		}
+	}
+	out := make(Stamps, 0, size)
 	for entry, there := s.first(); there; entry, there = s.first() {
 		n := 0
 		for ; n < len(changes) && !changes[n].beyond(entry.path); n++ {
@@ -204,11 +213,11 @@ func (c restamp) appendTo(out Stamps, by []byte) Stamps {
 	return appendStamp(out, c.path, by)
 }
 
-// stampedBy is what the stamps of one event have in common, encoded.
-func stampedBy(version uint64, at *timestamppb.Timestamp) []byte {
+// appendStampedBy appends what the stamps of one event have in common, encoded.
+func appendStampedBy(by []byte, version uint64, at *timestamppb.Timestamp) []byte {
 	const versionTag, atTag = 2<<3 | byte(protowire.VarintType), 3<<3 | byte(protowire.BytesType)
 	const secondsTag, nanosTag = 1<<3 | byte(protowire.VarintType), 2<<3 | byte(protowire.VarintType)
-	by := protowire.AppendVarint(append(make([]byte, 0, 32), versionTag), version)
+	by = protowire.AppendVarint(append(by, versionTag), version)
 	var room [24]byte
 	moment := room[:0]
 	if seconds := at.GetSeconds(); seconds != 0 {

@@ -1,6 +1,8 @@
 package device
 
 import (
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 )
 
@@ -18,45 +20,56 @@ func copyTwin(t *eventsv1.Twin) *eventsv1.Twin {
 
 func desire(i *eventsv1.Identity, ev *eventsv1.DeviceEvent, c *eventsv1.PropertiesDesired) *eventsv1.Rejection {
 	twin := copyTwin(i.GetTwin())
-	section, stamps := twin.GetDesired(), DesiredStamps(twin)
+	before := section{"desired", twin.GetDesired(), DesiredStamps(twin), twin.GetDesiredVersion()}
 	if c.GetReplace() {
-		section, stamps = nil, nil
+		before.object, before.stamps = nil, nil
 	}
-	merged, changes, refusal := mergeSection(section, c.GetPatch(), "desired")
+	after, refusal := before.merge(c.GetPatch(), ev.GetTime())
 	if refusal != nil {
 		return refusal
 	}
-	twin.Desired, twin.DesiredVersion, twin.DesiredAt = merged, twin.GetDesiredVersion()+1, ev.GetTime()
-	twin.DesiredDates, twin.DesiredStamps = stamps.stamp(changes, twin.GetDesiredVersion(), ev.GetTime()), nil
+	twin.Desired, twin.DesiredDates, twin.DesiredVersion = after.object, after.stamps, after.version
+	twin.DesiredAt, twin.DesiredStamps = ev.GetTime(), nil
 	i.Twin = twin
 	return nil
 }
 
 func report(i *eventsv1.Identity, ev *eventsv1.DeviceEvent, c *eventsv1.PropertiesReported) *eventsv1.Rejection {
 	twin := copyTwin(i.GetTwin())
-	merged, changes, refusal := mergeSection(twin.GetReported(), c.GetPatch(), "reported")
+	after, refusal := section{"reported", twin.GetReported(), ReportedStamps(twin), twin.GetReportedVersion()}.merge(c.GetPatch(), ev.GetTime())
 	if refusal != nil {
 		return refusal
 	}
-	twin.Reported, twin.ReportedVersion, twin.ReportedAt = merged, twin.GetReportedVersion()+1, ev.GetTime()
-	twin.ReportedDates, twin.ReportedStamps = ReportedStamps(twin).stamp(changes, twin.GetReportedVersion(), ev.GetTime()), nil
+	twin.Reported, twin.ReportedDates, twin.ReportedVersion = after.object, after.stamps, after.version
+	twin.ReportedAt, twin.ReportedStamps = ev.GetTime(), nil
 	i.Twin = twin
 	return nil
 }
 
-// mergeSection gives beside the result which stamps it changes.
-func mergeSection(section, patch []byte, name string) (merged []byte, changes []restamp, refusal *eventsv1.Rejection) {
-	object, err := readPatch(patch)
+// section is the desired, the reported or the cloud properties.
+type section struct {
+	name    string
+	object  []byte
+	stamps  Stamps
+	version uint64
+}
+
+// merge is the section after a patch.
+func (s section) merge(patch []byte, at *timestamppb.Timestamp) (section, *eventsv1.Rejection) {
+	changes, err := readPatch(patch)
 	if err == nil {
-		merged, err = mergeInto(section, object)
+		s.object, err = mergeInto(s.object, changes)
 	}
 	if err != nil {
-		return nil, nil, rejection(eventsv1.RejectionReason_REJECTION_REASON_INVALID, "%s properties: %s", name, err)
+		return s, rejection(eventsv1.RejectionReason_REJECTION_REASON_INVALID, "%s properties: %s", s.name, err)
 	}
-	if len(merged) > maxSectionBytes {
-		return nil, nil, rejection(eventsv1.RejectionReason_REJECTION_REASON_LIMIT, "%s properties would have %d bytes: at most %d are kept; remove some with null", name, len(merged), maxSectionBytes)
+	if len(s.object) > maxSectionBytes {
+		return s, rejection(eventsv1.RejectionReason_REJECTION_REASON_LIMIT, "%s properties would have %d bytes: at most %d are kept; remove some with null", s.name, len(s.object), maxSectionBytes)
 	}
-	return merged, stampChanges(merged, object), nil
+	s.version++
+	var room [16]restamp
+	s.stamps = s.stamps.stamp(stampChanges(room[:0], s.object, changes), s.version, at)
+	return s, nil
 }
 
 func validatePatch(patch []byte) error {
