@@ -215,6 +215,10 @@ type CatalogEvent struct {
 	//	*CatalogEvent_DeviceOperation
 	//	*CatalogEvent_Dashboard
 	//	*CatalogEvent_ExplorerQuery
+	//	*CatalogEvent_Role
+	//	*CatalogEvent_Organization
+	//	*CatalogEvent_User
+	//	*CatalogEvent_ApiToken
 	Change        isCatalogEvent_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -369,6 +373,42 @@ func (x *CatalogEvent) GetExplorerQuery() *ExplorerQuery {
 	return nil
 }
 
+func (x *CatalogEvent) GetRole() *Role {
+	if x != nil {
+		if x, ok := x.Change.(*CatalogEvent_Role); ok {
+			return x.Role
+		}
+	}
+	return nil
+}
+
+func (x *CatalogEvent) GetOrganization() *Organization {
+	if x != nil {
+		if x, ok := x.Change.(*CatalogEvent_Organization); ok {
+			return x.Organization
+		}
+	}
+	return nil
+}
+
+func (x *CatalogEvent) GetUser() *User {
+	if x != nil {
+		if x, ok := x.Change.(*CatalogEvent_User); ok {
+			return x.User
+		}
+	}
+	return nil
+}
+
+func (x *CatalogEvent) GetApiToken() *ApiToken {
+	if x != nil {
+		if x, ok := x.Change.(*CatalogEvent_ApiToken); ok {
+			return x.ApiToken
+		}
+	}
+	return nil
+}
+
 type isCatalogEvent_Change interface {
 	isCatalogEvent_Change()
 }
@@ -401,6 +441,22 @@ type CatalogEvent_ExplorerQuery struct {
 	ExplorerQuery *ExplorerQuery `protobuf:"bytes,25,opt,name=explorer_query,json=explorerQuery,proto3,oneof"`
 }
 
+type CatalogEvent_Role struct {
+	Role *Role `protobuf:"bytes,26,opt,name=role,proto3,oneof"`
+}
+
+type CatalogEvent_Organization struct {
+	Organization *Organization `protobuf:"bytes,27,opt,name=organization,proto3,oneof"`
+}
+
+type CatalogEvent_User struct {
+	User *User `protobuf:"bytes,28,opt,name=user,proto3,oneof"`
+}
+
+type CatalogEvent_ApiToken struct {
+	ApiToken *ApiToken `protobuf:"bytes,29,opt,name=api_token,json=apiToken,proto3,oneof"`
+}
+
 func (*CatalogEvent_Deleted) isCatalogEvent_Change() {}
 
 func (*CatalogEvent_EnrollmentGroup) isCatalogEvent_Change() {}
@@ -414,6 +470,14 @@ func (*CatalogEvent_DeviceOperation) isCatalogEvent_Change() {}
 func (*CatalogEvent_Dashboard) isCatalogEvent_Change() {}
 
 func (*CatalogEvent_ExplorerQuery) isCatalogEvent_Change() {}
+
+func (*CatalogEvent_Role) isCatalogEvent_Change() {}
+
+func (*CatalogEvent_Organization) isCatalogEvent_Change() {}
+
+func (*CatalogEvent_User) isCatalogEvent_Change() {}
+
+func (*CatalogEvent_ApiToken) isCatalogEvent_Change() {}
 
 // CatalogDeleted removes the resource. Its version lives on, so that an etag
 // from before the deletion can never match a later resource of the same id.
@@ -1285,11 +1349,414 @@ func (x *DeviceOperation) GetEndedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// Role is a custom role: what those who hold it may do.
+type Role struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	DisplayName string                 `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	Description string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// It is held for an organization, not for the whole tenant. Fixed at creation.
+	Organization bool `protobuf:"varint,3,opt,name=organization,proto3" json:"organization,omitempty"`
+	// Names as `devices.view`, with those that they depend on.
+	Permissions   []string `protobuf:"bytes,4,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Role) Reset() {
+	*x = Role{}
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Role) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Role) ProtoMessage() {}
+
+func (x *Role) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Role.ProtoReflect.Descriptor instead.
+func (*Role) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_catalog_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Role) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *Role) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *Role) GetOrganization() bool {
+	if x != nil {
+		return x.Organization
+	}
+	return false
+}
+
+func (x *Role) GetPermissions() []string {
+	if x != nil {
+		return x.Permissions
+	}
+	return nil
+}
+
+// Organization is a part of the tenant, which owns devices and other resources.
+type Organization struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	DisplayName string                 `protobuf:"bytes,1,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
+	// Empty: directly below the root.
+	Parent        string `protobuf:"bytes,2,opt,name=parent,proto3" json:"parent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Organization) Reset() {
+	*x = Organization{}
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Organization) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Organization) ProtoMessage() {}
+
+func (x *Organization) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Organization.ProtoReflect.Descriptor instead.
+func (*Organization) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_catalog_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Organization) GetDisplayName() string {
+	if x != nil {
+		return x.DisplayName
+	}
+	return ""
+}
+
+func (x *Organization) GetParent() string {
+	if x != nil {
+		return x.Parent
+	}
+	return ""
+}
+
+// User is somebody, or some program, who may sign in.
+type User struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Subject:
+	//
+	//	*User_Email
+	//	*User_ServicePrincipal
+	//	*User_AdGroup
+	Subject       isUser_Subject    `protobuf_oneof:"subject"`
+	Roles         []*RoleAssignment `protobuf:"bytes,4,rep,name=roles,proto3" json:"roles,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *User) Reset() {
+	*x = User{}
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *User) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*User) ProtoMessage() {}
+
+func (x *User) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use User.ProtoReflect.Descriptor instead.
+func (*User) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_catalog_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *User) GetSubject() isUser_Subject {
+	if x != nil {
+		return x.Subject
+	}
+	return nil
+}
+
+func (x *User) GetEmail() string {
+	if x != nil {
+		if x, ok := x.Subject.(*User_Email); ok {
+			return x.Email
+		}
+	}
+	return ""
+}
+
+func (x *User) GetServicePrincipal() *DirectoryObject {
+	if x != nil {
+		if x, ok := x.Subject.(*User_ServicePrincipal); ok {
+			return x.ServicePrincipal
+		}
+	}
+	return nil
+}
+
+func (x *User) GetAdGroup() *DirectoryObject {
+	if x != nil {
+		if x, ok := x.Subject.(*User_AdGroup); ok {
+			return x.AdGroup
+		}
+	}
+	return nil
+}
+
+func (x *User) GetRoles() []*RoleAssignment {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+type isUser_Subject interface {
+	isUser_Subject()
+}
+
+type User_Email struct {
+	// Of a person; compared without regard to case.
+	Email string `protobuf:"bytes,1,opt,name=email,proto3,oneof"`
+}
+
+type User_ServicePrincipal struct {
+	ServicePrincipal *DirectoryObject `protobuf:"bytes,2,opt,name=service_principal,json=servicePrincipal,proto3,oneof"`
+}
+
+type User_AdGroup struct {
+	// Whoever is in this group of the identity provider has the roles.
+	AdGroup *DirectoryObject `protobuf:"bytes,3,opt,name=ad_group,json=adGroup,proto3,oneof"`
+}
+
+func (*User_Email) isUser_Subject() {}
+
+func (*User_ServicePrincipal) isUser_Subject() {}
+
+func (*User_AdGroup) isUser_Subject() {}
+
+// DirectoryObject is what an identity provider knows: `tid` and `oid` or a group's id.
+type DirectoryObject struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TenantId      string                 `protobuf:"bytes,1,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
+	ObjectId      string                 `protobuf:"bytes,2,opt,name=object_id,json=objectId,proto3" json:"object_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DirectoryObject) Reset() {
+	*x = DirectoryObject{}
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DirectoryObject) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DirectoryObject) ProtoMessage() {}
+
+func (x *DirectoryObject) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DirectoryObject.ProtoReflect.Descriptor instead.
+func (*DirectoryObject) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_catalog_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DirectoryObject) GetTenantId() string {
+	if x != nil {
+		return x.TenantId
+	}
+	return ""
+}
+
+func (x *DirectoryObject) GetObjectId() string {
+	if x != nil {
+		return x.ObjectId
+	}
+	return ""
+}
+
+// RoleAssignment is a role, for an organization and all below it.
+type RoleAssignment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Role  string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
+	// Empty: the whole tenant.
+	Organization  string `protobuf:"bytes,2,opt,name=organization,proto3" json:"organization,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoleAssignment) Reset() {
+	*x = RoleAssignment{}
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoleAssignment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoleAssignment) ProtoMessage() {}
+
+func (x *RoleAssignment) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoleAssignment.ProtoReflect.Descriptor instead.
+func (*RoleAssignment) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_catalog_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RoleAssignment) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *RoleAssignment) GetOrganization() string {
+	if x != nil {
+		return x.Organization
+	}
+	return ""
+}
+
+// ApiToken lets programs in. The token itself is shown once and not kept.
+type ApiToken struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Roles  []*RoleAssignment      `protobuf:"bytes,1,rep,name=roles,proto3" json:"roles,omitempty"`
+	Expiry *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expiry,proto3" json:"expiry,omitempty"`
+	// SHA-256 of the token.
+	Hash          []byte `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApiToken) Reset() {
+	*x = ApiToken{}
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiToken) ProtoMessage() {}
+
+func (x *ApiToken) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_catalog_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiToken.ProtoReflect.Descriptor instead.
+func (*ApiToken) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_catalog_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ApiToken) GetRoles() []*RoleAssignment {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *ApiToken) GetExpiry() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expiry
+	}
+	return nil
+}
+
+func (x *ApiToken) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
 var File_fleetlog_events_v1_catalog_proto protoreflect.FileDescriptor
 
 const file_fleetlog_events_v1_catalog_proto_rawDesc = "" +
 	"\n" +
-	" fleetlog/events/v1/catalog.proto\x12\x12fleetlog.events.v1\x1a\x1ffleetlog/events/v1/device.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9b\x06\n" +
+	" fleetlog/events/v1/catalog.proto\x12\x12fleetlog.events.v1\x1a\x1ffleetlog/events/v1/device.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\b\n" +
 	"\fCatalogEvent\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06tenant\x18\x02 \x01(\tR\x06tenant\x12\x12\n" +
@@ -1305,7 +1772,11 @@ const file_fleetlog_events_v1_catalog_proto_rawDesc = "" +
 	"\fdevice_group\x18\x16 \x01(\v2\x1f.fleetlog.events.v1.DeviceGroupH\x00R\vdeviceGroup\x12P\n" +
 	"\x10device_operation\x18\x17 \x01(\v2#.fleetlog.events.v1.DeviceOperationH\x00R\x0fdeviceOperation\x12=\n" +
 	"\tdashboard\x18\x18 \x01(\v2\x1d.fleetlog.events.v1.DashboardH\x00R\tdashboard\x12J\n" +
-	"\x0eexplorer_query\x18\x19 \x01(\v2!.fleetlog.events.v1.ExplorerQueryH\x00R\rexplorerQueryB\b\n" +
+	"\x0eexplorer_query\x18\x19 \x01(\v2!.fleetlog.events.v1.ExplorerQueryH\x00R\rexplorerQuery\x12.\n" +
+	"\x04role\x18\x1a \x01(\v2\x18.fleetlog.events.v1.RoleH\x00R\x04role\x12F\n" +
+	"\forganization\x18\x1b \x01(\v2 .fleetlog.events.v1.OrganizationH\x00R\forganization\x12.\n" +
+	"\x04user\x18\x1c \x01(\v2\x18.fleetlog.events.v1.UserH\x00R\x04user\x12;\n" +
+	"\tapi_token\x18\x1d \x01(\v2\x1c.fleetlog.events.v1.ApiTokenH\x00R\bapiTokenB\b\n" +
 	"\x06change\"\x10\n" +
 	"\x0eCatalogDeleted\"\xc3\x02\n" +
 	"\x0fEnrollmentGroup\x12!\n" +
@@ -1376,7 +1847,31 @@ const file_fleetlog_events_v1_catalog_proto_rawDesc = "" +
 	"\verror_parts\x18\x14 \x01(\rR\n" +
 	"errorParts\x122\n" +
 	"\x06window\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\x06window\x125\n" +
-	"\bended_at\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt*\x7f\n" +
+	"\bended_at\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"\x91\x01\n" +
+	"\x04Role\x12!\n" +
+	"\fdisplay_name\x18\x01 \x01(\tR\vdisplayName\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\"\n" +
+	"\forganization\x18\x03 \x01(\bR\forganization\x12 \n" +
+	"\vpermissions\x18\x04 \x03(\tR\vpermissions\"I\n" +
+	"\fOrganization\x12!\n" +
+	"\fdisplay_name\x18\x01 \x01(\tR\vdisplayName\x12\x16\n" +
+	"\x06parent\x18\x02 \x01(\tR\x06parent\"\xf9\x01\n" +
+	"\x04User\x12\x16\n" +
+	"\x05email\x18\x01 \x01(\tH\x00R\x05email\x12R\n" +
+	"\x11service_principal\x18\x02 \x01(\v2#.fleetlog.events.v1.DirectoryObjectH\x00R\x10servicePrincipal\x12@\n" +
+	"\bad_group\x18\x03 \x01(\v2#.fleetlog.events.v1.DirectoryObjectH\x00R\aadGroup\x128\n" +
+	"\x05roles\x18\x04 \x03(\v2\".fleetlog.events.v1.RoleAssignmentR\x05rolesB\t\n" +
+	"\asubject\"K\n" +
+	"\x0fDirectoryObject\x12\x1b\n" +
+	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x1b\n" +
+	"\tobject_id\x18\x02 \x01(\tR\bobjectId\"H\n" +
+	"\x0eRoleAssignment\x12\x12\n" +
+	"\x04role\x18\x01 \x01(\tR\x04role\x12\"\n" +
+	"\forganization\x18\x02 \x01(\tR\forganization\"\x8c\x01\n" +
+	"\bApiToken\x128\n" +
+	"\x05roles\x18\x01 \x03(\v2\".fleetlog.events.v1.RoleAssignmentR\x05roles\x122\n" +
+	"\x06expiry\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x06expiry\x12\x12\n" +
+	"\x04hash\x18\x03 \x01(\fR\x04hash*\x7f\n" +
 	"\x13EnrollmentGroupType\x12%\n" +
 	"!ENROLLMENT_GROUP_TYPE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19ENROLLMENT_GROUP_TYPE_IOT\x10\x01\x12\"\n" +
@@ -1406,7 +1901,7 @@ func file_fleetlog_events_v1_catalog_proto_rawDescGZIP() []byte {
 }
 
 var file_fleetlog_events_v1_catalog_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_fleetlog_events_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_fleetlog_events_v1_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_fleetlog_events_v1_catalog_proto_goTypes = []any{
 	(EnrollmentGroupType)(0),      // 0: fleetlog.events.v1.EnrollmentGroupType
 	(DeviceOperationKind)(0),      // 1: fleetlog.events.v1.DeviceOperationKind
@@ -1422,16 +1917,22 @@ var file_fleetlog_events_v1_catalog_proto_goTypes = []any{
 	(*DashboardTile)(nil),         // 11: fleetlog.events.v1.DashboardTile
 	(*ExplorerQuery)(nil),         // 12: fleetlog.events.v1.ExplorerQuery
 	(*DeviceOperation)(nil),       // 13: fleetlog.events.v1.DeviceOperation
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*Actor)(nil),                 // 15: fleetlog.events.v1.Actor
-	(*Precondition)(nil),          // 16: fleetlog.events.v1.Precondition
-	(*SealedKeys)(nil),            // 17: fleetlog.events.v1.SealedKeys
-	(*structpb.Struct)(nil),       // 18: google.protobuf.Struct
+	(*Role)(nil),                  // 14: fleetlog.events.v1.Role
+	(*Organization)(nil),          // 15: fleetlog.events.v1.Organization
+	(*User)(nil),                  // 16: fleetlog.events.v1.User
+	(*DirectoryObject)(nil),       // 17: fleetlog.events.v1.DirectoryObject
+	(*RoleAssignment)(nil),        // 18: fleetlog.events.v1.RoleAssignment
+	(*ApiToken)(nil),              // 19: fleetlog.events.v1.ApiToken
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*Actor)(nil),                 // 21: fleetlog.events.v1.Actor
+	(*Precondition)(nil),          // 22: fleetlog.events.v1.Precondition
+	(*SealedKeys)(nil),            // 23: fleetlog.events.v1.SealedKeys
+	(*structpb.Struct)(nil),       // 24: google.protobuf.Struct
 }
 var file_fleetlog_events_v1_catalog_proto_depIdxs = []int32{
-	14, // 0: fleetlog.events.v1.CatalogEvent.time:type_name -> google.protobuf.Timestamp
-	15, // 1: fleetlog.events.v1.CatalogEvent.actor:type_name -> fleetlog.events.v1.Actor
-	16, // 2: fleetlog.events.v1.CatalogEvent.precondition:type_name -> fleetlog.events.v1.Precondition
+	20, // 0: fleetlog.events.v1.CatalogEvent.time:type_name -> google.protobuf.Timestamp
+	21, // 1: fleetlog.events.v1.CatalogEvent.actor:type_name -> fleetlog.events.v1.Actor
+	22, // 2: fleetlog.events.v1.CatalogEvent.precondition:type_name -> fleetlog.events.v1.Precondition
 	4,  // 3: fleetlog.events.v1.CatalogEvent.deleted:type_name -> fleetlog.events.v1.CatalogDeleted
 	5,  // 4: fleetlog.events.v1.CatalogEvent.enrollment_group:type_name -> fleetlog.events.v1.EnrollmentGroup
 	8,  // 5: fleetlog.events.v1.CatalogEvent.device_template:type_name -> fleetlog.events.v1.DeviceTemplate
@@ -1439,26 +1940,35 @@ var file_fleetlog_events_v1_catalog_proto_depIdxs = []int32{
 	13, // 7: fleetlog.events.v1.CatalogEvent.device_operation:type_name -> fleetlog.events.v1.DeviceOperation
 	10, // 8: fleetlog.events.v1.CatalogEvent.dashboard:type_name -> fleetlog.events.v1.Dashboard
 	12, // 9: fleetlog.events.v1.CatalogEvent.explorer_query:type_name -> fleetlog.events.v1.ExplorerQuery
-	0,  // 10: fleetlog.events.v1.EnrollmentGroup.type:type_name -> fleetlog.events.v1.EnrollmentGroupType
-	17, // 11: fleetlog.events.v1.EnrollmentGroup.symmetric_key:type_name -> fleetlog.events.v1.SealedKeys
-	6,  // 12: fleetlog.events.v1.EnrollmentGroup.x509:type_name -> fleetlog.events.v1.SigningCertificates
-	7,  // 13: fleetlog.events.v1.SigningCertificates.primary:type_name -> fleetlog.events.v1.SigningCertificate
-	7,  // 14: fleetlog.events.v1.SigningCertificates.secondary:type_name -> fleetlog.events.v1.SigningCertificate
-	14, // 15: fleetlog.events.v1.DeviceTemplate.published_at:type_name -> google.protobuf.Timestamp
-	11, // 16: fleetlog.events.v1.Dashboard.tiles:type_name -> fleetlog.events.v1.DashboardTile
-	18, // 17: fleetlog.events.v1.DashboardTile.configuration:type_name -> google.protobuf.Struct
-	18, // 18: fleetlog.events.v1.ExplorerQuery.configuration:type_name -> google.protobuf.Struct
-	1,  // 19: fleetlog.events.v1.DeviceOperation.kind:type_name -> fleetlog.events.v1.DeviceOperationKind
-	2,  // 20: fleetlog.events.v1.DeviceOperation.status:type_name -> fleetlog.events.v1.DeviceOperationStatus
-	14, // 21: fleetlog.events.v1.DeviceOperation.lease:type_name -> google.protobuf.Timestamp
-	15, // 22: fleetlog.events.v1.DeviceOperation.actor:type_name -> fleetlog.events.v1.Actor
-	14, // 23: fleetlog.events.v1.DeviceOperation.window:type_name -> google.protobuf.Timestamp
-	14, // 24: fleetlog.events.v1.DeviceOperation.ended_at:type_name -> google.protobuf.Timestamp
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	14, // 10: fleetlog.events.v1.CatalogEvent.role:type_name -> fleetlog.events.v1.Role
+	15, // 11: fleetlog.events.v1.CatalogEvent.organization:type_name -> fleetlog.events.v1.Organization
+	16, // 12: fleetlog.events.v1.CatalogEvent.user:type_name -> fleetlog.events.v1.User
+	19, // 13: fleetlog.events.v1.CatalogEvent.api_token:type_name -> fleetlog.events.v1.ApiToken
+	0,  // 14: fleetlog.events.v1.EnrollmentGroup.type:type_name -> fleetlog.events.v1.EnrollmentGroupType
+	23, // 15: fleetlog.events.v1.EnrollmentGroup.symmetric_key:type_name -> fleetlog.events.v1.SealedKeys
+	6,  // 16: fleetlog.events.v1.EnrollmentGroup.x509:type_name -> fleetlog.events.v1.SigningCertificates
+	7,  // 17: fleetlog.events.v1.SigningCertificates.primary:type_name -> fleetlog.events.v1.SigningCertificate
+	7,  // 18: fleetlog.events.v1.SigningCertificates.secondary:type_name -> fleetlog.events.v1.SigningCertificate
+	20, // 19: fleetlog.events.v1.DeviceTemplate.published_at:type_name -> google.protobuf.Timestamp
+	11, // 20: fleetlog.events.v1.Dashboard.tiles:type_name -> fleetlog.events.v1.DashboardTile
+	24, // 21: fleetlog.events.v1.DashboardTile.configuration:type_name -> google.protobuf.Struct
+	24, // 22: fleetlog.events.v1.ExplorerQuery.configuration:type_name -> google.protobuf.Struct
+	1,  // 23: fleetlog.events.v1.DeviceOperation.kind:type_name -> fleetlog.events.v1.DeviceOperationKind
+	2,  // 24: fleetlog.events.v1.DeviceOperation.status:type_name -> fleetlog.events.v1.DeviceOperationStatus
+	20, // 25: fleetlog.events.v1.DeviceOperation.lease:type_name -> google.protobuf.Timestamp
+	21, // 26: fleetlog.events.v1.DeviceOperation.actor:type_name -> fleetlog.events.v1.Actor
+	20, // 27: fleetlog.events.v1.DeviceOperation.window:type_name -> google.protobuf.Timestamp
+	20, // 28: fleetlog.events.v1.DeviceOperation.ended_at:type_name -> google.protobuf.Timestamp
+	17, // 29: fleetlog.events.v1.User.service_principal:type_name -> fleetlog.events.v1.DirectoryObject
+	17, // 30: fleetlog.events.v1.User.ad_group:type_name -> fleetlog.events.v1.DirectoryObject
+	18, // 31: fleetlog.events.v1.User.roles:type_name -> fleetlog.events.v1.RoleAssignment
+	18, // 32: fleetlog.events.v1.ApiToken.roles:type_name -> fleetlog.events.v1.RoleAssignment
+	20, // 33: fleetlog.events.v1.ApiToken.expiry:type_name -> google.protobuf.Timestamp
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_fleetlog_events_v1_catalog_proto_init() }
@@ -1475,10 +1985,19 @@ func file_fleetlog_events_v1_catalog_proto_init() {
 		(*CatalogEvent_DeviceOperation)(nil),
 		(*CatalogEvent_Dashboard)(nil),
 		(*CatalogEvent_ExplorerQuery)(nil),
+		(*CatalogEvent_Role)(nil),
+		(*CatalogEvent_Organization)(nil),
+		(*CatalogEvent_User)(nil),
+		(*CatalogEvent_ApiToken)(nil),
 	}
 	file_fleetlog_events_v1_catalog_proto_msgTypes[2].OneofWrappers = []any{
 		(*EnrollmentGroup_SymmetricKey)(nil),
 		(*EnrollmentGroup_X509)(nil),
+	}
+	file_fleetlog_events_v1_catalog_proto_msgTypes[13].OneofWrappers = []any{
+		(*User_Email)(nil),
+		(*User_ServicePrincipal)(nil),
+		(*User_AdGroup)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1486,7 +2005,7 @@ func file_fleetlog_events_v1_catalog_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_events_v1_catalog_proto_rawDesc), len(file_fleetlog_events_v1_catalog_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   11,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
