@@ -32,7 +32,10 @@ func DecodeCertificate(text string) ([]byte, error) {
 		if err != nil {
 			return nil, errNotPEM
 		}
-		content = bytes.TrimSpace(decoded)
+		content = decoded
+		if text := bytes.TrimSpace(decoded); bytes.HasPrefix(text, []byte("-----BEGIN")) {
+			content = text // of DER, the last byte may be one that is space in a text
+		}
 	}
 	der := content
 	if bytes.HasPrefix(content, []byte("-----BEGIN")) {

@@ -159,6 +159,21 @@ func TestSignerIsTheNearest(t *testing.T) {
 	}
 }
 
+// TestDecodeCertificateEndingLikeSpace: DER is no text, so its last byte stays
+// whatever it is. One in some forty certificates ends so.
+func TestDecodeCertificateEndingLikeSpace(t *testing.T) {
+	for {
+		ca := enginetest.Authority(t, "root", nil)
+		if last := ca.Cert.Raw[len(ca.Cert.Raw)-1]; last != ' ' && last != '\n' && last != '\t' && last != '\r' {
+			continue
+		}
+		der, err := DecodeCertificate(base64.StdEncoding.EncodeToString(ca.Cert.Raw))
+		require.NoError(t, err)
+		require.Equal(t, ca.Cert.Raw, der)
+		return
+	}
+}
+
 func TestDecodeCertificate(t *testing.T) {
 	ca := enginetest.Authority(t, "root", nil)
 	encoded := base64.StdEncoding.EncodeToString
