@@ -64,6 +64,17 @@ type api struct {
 	stopped <-chan error
 }
 
+// organizations makes organizations, each directly below the root.
+func (a *api) organizations(ids ...string) {
+	a.t.Helper()
+	for _, id := range ids {
+		a.ok(http.MethodPut, "/api/organizations/"+id, `{"displayName":"`+id+`"}`)
+	}
+}
+
+// strangersToken is an administrator's of another tenant.
+const strangersToken = "sr=stranger&sig=c3RyYW5nZXI%3D&skn=admin"
+
 func newAPI(t testing.TB) *api {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
@@ -84,20 +95,21 @@ func newAPI(t testing.TB) *api {
 	require.NoError(t, db.Exec(t.Context(), `CREATE TABLE telemetry (tenant LowCardinality(String), device String, ts DateTime64(3, 'UTC'),
 		component LowCardinality(String), module LowCardinality(String), body JSON, partition Int32, offset Int64) ENGINE = MergeTree ORDER BY (tenant, device, ts, partition, offset)`))
 	path := t.TempDir() + "/admin-token"
-	tokens, _, err := access.OpenAdminToken(path)
+	admin, _, err := access.OpenAdminToken(path)
 	require.NoError(t, err)
 	token, err := os.ReadFile(path)
 	require.NoError(t, err)
 	keys, err := device.OpenMasterKey(t.TempDir() + "/master.key")
 	require.NoError(t, err)
-	devices, resources := registry.New(log, quiet), catalog.New(log, quiet, enrollment.Kind(), devicegroup.Kind(), template.Kind(), deviceoperation.Kind(), dashboard.Kind(), dashboard.QueryKind())
+	devices, resources := registry.New(log, quiet), catalog.New(log, quiet, append(access.Kinds(), enrollment.Kind(), devicegroup.Kind(), template.Kind(), deviceoperation.Kind(), dashboard.Kind(), dashboard.QueryKind())...)
+	directory := access.NewDirectory(resources)
 	groups, templates := enrollment.New(resources, keys, quiet), template.New(resources, quiet)
 	store, err := files.Open(t.Context(), "file://"+t.TempDir())
 	require.NoError(t, err)
 	runner, err := operations.New(operations.Deps{Registry: devices, Catalog: resources, Groups: groups, Templates: templates, Keys: keys, Files: store, Node: "node", Logger: quiet})
 	require.NoError(t, err)
 	server := NewServer(Deps{
-		Registry: devices, Catalog: resources, Groups: groups, Templates: templates, Keys: keys, Tokens: tokens, ClickHouse: db, Operations: runner, Metrics: prometheus.NewRegistry(),
+		Registry: devices, Catalog: resources, Groups: groups, Templates: templates, Keys: keys, Who: access.Any{admin, access.NewAdminToken(strangersToken, "stranger"), access.NewTokens(directory)}, Directory: directory, ClickHouse: db, Operations: runner, Metrics: prometheus.NewRegistry(),
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 		Ready:  map[string]func(context.Context) error{"registry": func(context.Context) error { return devices.Ready() }},
 	})

@@ -70,7 +70,7 @@ func TestTheFleetAtAnyMoment(t *testing.T) {
 			}
 		}
 		slices.Sort(want)
-		ids, _, err := service.fleet.ids(t.Context(), "default", fleetPage{filter: filter, of: text, size: 100, at: &at})
+		ids, _, err := service.fleet.ids(principal(t.Context()), "default", fleetPage{filter: filter, of: text, size: 100, at: &at})
 		require.NoError(t, err)
 		require.Equal(t, want, ids, "%s at %s", text, at)
 	}
@@ -82,7 +82,7 @@ func TestTheFleetAtAnyMoment(t *testing.T) {
 				want = append(want, state.GetDisplayName())
 			}
 		}
-		n, err := service.count(t.Context(), "default", "SELECT * FROM devices WHERE $enabled = true", &at)
+		n, err := service.count(principal(t.Context()), "default", "SELECT * FROM devices WHERE $enabled = true", &at)
 		require.NoError(t, err)
 		require.EqualValues(t, len(want), n)
 		var names []any

@@ -5,9 +5,14 @@ import (
 	"strings"
 
 	"github.com/fleetlog/fleetlog/internal/access"
+	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 	"google.golang.org/grpc"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
 )
 
 // open reports whether a method may be called without a token: only the health
@@ -16,33 +21,110 @@ func open(method string) bool {
 	return strings.HasPrefix(method, "/"+healthv1.Health_ServiceDesc.ServiceName+"/") || strings.HasPrefix(method, "/grpc.reflection.")
 }
 
-// authenticate puts the caller's principal into the context of every call, or
-// ends it.
-func authenticate(tokens *access.Tokens) grpc.UnaryServerInterceptor {
-	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-		if open(info.FullMethod) {
-			return next(ctx, req)
+// need is what a method takes, as its proto says.
+type need struct {
+	permission, create access.Permission
+	tenant             bool
+}
+
+// gate lets calls in: every one goes through it, whichever door it came by.
+type gate struct {
+	who   access.Authenticator
+	needs map[string]need // by full method
+}
+
+func newGate(who access.Authenticator) *gate { return &gate{who: who, needs: map[string]need{}} }
+
+// learn reads what the methods of the services take. It is called before the first call.
+func (g *gate) learn(services map[string]grpc.ServiceInfo) {
+	for service, described := range services {
+		for _, m := range described.Methods {
+			method := "/" + service + "/" + m.Name
+			if n, declared := declaredNeed(method); declared {
+				g.needs[method] = n
+			}
 		}
-		ctx, err := withPrincipal(ctx, tokens)
-		if err != nil {
-			return nil, err
-		}
-		return next(ctx, req)
 	}
 }
 
-// authenticateStream does the same for streams; none but the open ones exist yet.
-func authenticateStream(tokens *access.Tokens) grpc.StreamServerInterceptor {
-	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-		if open(info.FullMethod) {
-			return next(srv, stream)
-		}
-		ctx, err := withPrincipal(stream.Context(), tokens)
-		if err != nil {
-			return err
-		}
-		return next(srv, &contextStream{ServerStream: stream, ctx: ctx})
+// declaredNeed reads the method's option. A method without one is closed to everybody;
+// a test sees to it that there is none.
+func declaredNeed(method string) (n need, declared bool) {
+	name := strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", ".")
+	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
+	if err != nil {
+		return n, false
 	}
+	options, ok := d.Options().(*descriptorpb.MethodOptions)
+	if !ok || !proto.HasExtension(options, apiv1.E_Access) {
+		return n, false
+	}
+	asked, _ := proto.GetExtension(options, apiv1.E_Access).(*apiv1.Access)
+	if n.permission, err = access.ParsePermission(asked.GetPermission()); err != nil {
+		return n, false
+	}
+	n.create, n.tenant = n.permission, asked.GetTenant()
+	if asked.GetCreate() != "" {
+		n.create, err = access.ParsePermission(asked.GetCreate())
+	}
+	return n, err == nil
+}
+
+// admit puts the caller into the context of a call, and where it may do what it asks
+// for, or ends it.
+func (g *gate) admit(ctx context.Context, method string) (context.Context, error) {
+	header := metadata.ValueFromIncomingContext(ctx, "authorization")
+	if len(header) != 1 {
+		return nil, toStatus(access.ErrUnauthenticated)
+	}
+	p, err := g.who.Authenticate(ctx, header[0])
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	n, declared := g.needs[method]
+	if !declared {
+		return nil, toStatus(access.ErrUnauthenticated)
+	}
+	return n.enter(ctx, p)
+}
+
+// enter is the decision: may the caller do this somewhere, and where?
+func (n need) enter(ctx context.Context, p access.Principal) (context.Context, error) {
+	scope, create := p.Scope(n.permission), p.Scope(n.create)
+	if n.tenant {
+		if !scope.Everywhere() {
+			scope = access.Scope{}
+		}
+		if !create.Everywhere() {
+			create = access.Scope{}
+		}
+	}
+	if scope.Nowhere() && create.Nowhere() {
+		return nil, toStatus(&access.DeniedError{Permission: n.permission})
+	}
+	return access.WithCaller(ctx, p, scope, create), nil
+}
+
+func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if open(info.FullMethod) {
+		return next(ctx, req)
+	}
+	ctx, err := g.admit(ctx, info.FullMethod)
+	if err != nil {
+		return nil, err
+	}
+	return next(ctx, req)
+}
+
+func (g *gate) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	if open(info.FullMethod) {
+		return next(srv, stream)
+	}
+	ctx, err := g.admit(stream.Context(), info.FullMethod)
+	if err != nil {
+		return err
+	}
+	return next(srv, &contextStream{ServerStream: stream, ctx: ctx})
 }
 
 type contextStream struct {
@@ -51,18 +133,6 @@ type contextStream struct {
 }
 
 func (s *contextStream) Context() context.Context { return s.ctx }
-
-func withPrincipal(ctx context.Context, tokens *access.Tokens) (context.Context, error) {
-	header := metadata.ValueFromIncomingContext(ctx, "authorization")
-	if len(header) != 1 {
-		return nil, toStatus(access.ErrUnauthenticated)
-	}
-	principal, err := tokens.Authenticate(header[0])
-	if err != nil {
-		return nil, toStatus(err)
-	}
-	return access.WithPrincipal(ctx, principal), nil
-}
 
 // first is the first value of a metadata key, "" when there is none.
 func first(ctx context.Context, key string) string {

@@ -3,6 +3,9 @@ package query
 import (
 	"context"
 	"errors"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"time"
 
 	"github.com/fleetlog/fleetlog/internal/access"
@@ -26,9 +29,10 @@ const (
 
 // resources reads and changes one kind of the catalog for callers.
 type resources struct {
-	catalog *catalog.Catalog
-	kind    string
-	noun    string
+	catalog   *catalog.Catalog
+	directory *access.Directory
+	kind      string
+	noun      string
 	// timeout bounds how long a change waits for the fold's decision.
 	timeout time.Duration
 }
@@ -48,7 +52,7 @@ func (s *resources) get(ctx context.Context, id string) (*catalog.Resource, erro
 		return nil, err
 	}
 	r := s.catalog.Get(p.Tenant, s.kind, id)
-	if r == nil {
+	if r == nil || !visible(ctx, r) {
 		return nil, notFound("%s %q does not exist", s.noun, id)
 	}
 	return r, nil
@@ -68,12 +72,72 @@ func (s *resources) list(ctx context.Context, maxPageSize int32, token string) (
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	page = s.catalog.List(p.Tenant, s.kind, after.After, size+1)
+	page = s.page(ctx, p.Tenant, after.After, size+1)
 	if len(page) > size {
 		page = page[:size]
 		link, next = nextPage(ctx, encodeToken(devicesToken{After: page[size-1].ID}))
 	}
 	return page, link, next, nil
+}
+
+// page is up to n resources of the caller's, behind the id.
+func (s *resources) page(ctx context.Context, tenant, after string, n int) (page []*catalog.Resource) {
+	for len(page) < n {
+		more := s.catalog.List(tenant, s.kind, after, maxResourcesPage)
+		for _, r := range more {
+			if after = r.ID; visible(ctx, r) && len(page) < n {
+				page = append(page, r)
+			}
+		}
+		if len(more) < maxResourcesPage {
+			break
+		}
+	}
+	return page
+}
+
+// placedBody is a resource that is in organizations.
+type placedBody interface{ GetOrganizations() []string }
+
+// visible reports whether the caller's scope has the resource. A kind without
+// organizations is everybody's who has its permission.
+func visible(ctx context.Context, r *catalog.Resource) bool {
+	switch body := r.Body.(type) {
+	case placedBody:
+		return access.ScopeOf(ctx).Has(body.GetOrganizations())
+	case holder:
+		return overlaps(access.ScopeOf(ctx), body.GetRoles())
+	case *eventsv1.Organization:
+		return access.ScopeOf(ctx).Has([]string{r.ID})
+	}
+	return true
+}
+
+// place settles which organizations the resource of the event is in.
+func (s *resources) place(ctx context.Context, tenant string, current *catalog.Resource, ev *eventsv1.CatalogEvent) error {
+	if current == nil && access.CreateScopeOf(ctx).Nowhere() || current != nil && access.ScopeOf(ctx).Nowhere() {
+		return status.Errorf(codes.PermissionDenied, "you lack the permission to %s %s %q: ask an administrator for a role that has it", map[bool]string{true: "create", false: "change"}[current == nil], s.noun, ev.GetResource())
+	}
+	body := catalog.BodyOf(ev)
+	asked, is := body.(placedBody)
+	if !is {
+		return nil
+	}
+	var before []string
+	if current != nil {
+		before = current.Body.(placedBody).GetOrganizations()
+	}
+	ids, err := placed(ctx, s.directory, tenant, current != nil, before, asked.GetOrganizations())
+	if err != nil {
+		return err
+	}
+	m := body.ProtoReflect()
+	list := m.Mutable(m.Descriptor().Fields().ByName("organizations")).List()
+	list.Truncate(0)
+	for _, id := range ids {
+		list.Append(protoreflect.ValueOfString(id))
+	}
+	return nil
 }
 
 // edit changes a resource: build makes the event's body out of the resource as it
@@ -90,6 +154,9 @@ func (s *resources) edit(ctx context.Context, id, bodyTag string, build func(cur
 	}
 	for attempt := 1; ; attempt++ {
 		current := s.catalog.Get(p.Tenant, s.kind, id)
+		if current != nil && !visible(ctx, current) {
+			return nil, notFound("%s %q does not exist", s.noun, id)
+		}
 		ev := &eventsv1.CatalogEvent{Precondition: asked}
 		built := asked == nil || asked.GetExists()
 		if built && current != nil {
@@ -98,6 +165,10 @@ func (s *resources) edit(ctx context.Context, id, bodyTag string, build func(cur
 			ev.Precondition = &eventsv1.Precondition{Exists: proto.Bool(false)}
 		}
 		if err := build(current, ev); err != nil {
+			return nil, err
+		}
+		ev.Resource = id
+		if err := s.place(ctx, p.Tenant, current, ev); err != nil {
 			return nil, err
 		}
 		r, err := s.change(ctx, p, id, ev)
@@ -126,6 +197,9 @@ func (s *resources) remove(ctx context.Context, id string) error {
 	asked, err := precondition(first(ctx, "if-match"), first(ctx, "if-none-match"), "")
 	if err != nil {
 		return err
+	}
+	if current := s.catalog.Get(p.Tenant, s.kind, id); current != nil && !visible(ctx, current) {
+		return notFound("%s %q does not exist", s.noun, id)
 	}
 	_, err = s.change(ctx, p, id, &eventsv1.CatalogEvent{Precondition: asked, Change: &eventsv1.CatalogEvent_Deleted{Deleted: &eventsv1.CatalogDeleted{}}})
 	if err != nil {

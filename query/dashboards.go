@@ -25,7 +25,7 @@ type dashboardService struct {
 
 func newDashboardService(deps Deps, t *tiles) *dashboardService {
 	return &dashboardService{
-		resources: resources{catalog: deps.Catalog, kind: dashboard.KindName, noun: dashboard.Kind().Noun, timeout: changeTimeout},
+		resources: resources{catalog: deps.Catalog, directory: deps.Directory, kind: dashboard.KindName, noun: dashboard.Kind().Noun, timeout: changeTimeout},
 		tiles:     t,
 	}
 }

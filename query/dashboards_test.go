@@ -18,6 +18,7 @@ func tile(configuration string) string {
 
 func TestDashboardsOverREST(t *testing.T) {
 	a := newAPI(t)
+	a.organizations("north", "south", "berlin")
 	const home = "/api/dashboards/dtmi:home;1"
 	markdown := tile(`{"type":"markdown","description":"# Hi","href":"/devices","image":""}`)
 	d := a.ok(http.MethodPut, home, `{"displayName":"Home","favorite":true,"organizations":["north"],"tiles":[`+markdown+`]}`)

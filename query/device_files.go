@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/fleetlog/fleetlog/internal/access"
 	"io"
 	"net/http"
 	"net/url"
@@ -56,6 +57,9 @@ func (s *deviceOperationService) ImportDevices(stream grpc.ClientStreamingServer
 	if err := validateImport(p.Tenant, o); err != nil {
 		return err
 	}
+	if err := s.admitImport(ctx, p, o); err != nil {
+		return err
+	}
 	if _, err := initialOf(s.templates, p.Tenant, o.GetTemplate()); err != nil {
 		return err
 	}
@@ -81,6 +85,31 @@ func validateImport(tenant string, o *eventsv1.DeviceOperation) error {
 	})
 	if err != nil {
 		return badField("import", "%s", err)
+	}
+	return nil
+}
+
+// admitImport settles where the devices of the file go. Who changes devices, too, must
+// be allowed to wherever he creates them.
+func (s *deviceOperationService) admitImport(ctx context.Context, p access.Principal, o *eventsv1.DeviceOperation) error {
+	var asked []string
+	if o.GetOrganization() != "" {
+		asked = []string{o.GetOrganization()}
+	}
+	into, err := placed(ctx, s.directory, p.Tenant, false, nil, asked)
+	if err != nil {
+		return err
+	}
+	if len(into) > 0 {
+		o.Organization = into[0]
+	}
+	permission, err := access.ParsePermission("devices.update")
+	if err != nil {
+		return toStatus(err)
+	}
+	update, create := p.Scope(permission), access.CreateScopeOf(ctx)
+	if o.GetUpdate() && !update.Everywhere() && (create.Everywhere() || !update.Has(create.Organizations())) {
+		return toStatus(&access.DeniedError{Permission: permission})
 	}
 	return nil
 }

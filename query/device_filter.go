@@ -2,6 +2,7 @@ package query
 
 import (
 	"fmt"
+	"github.com/fleetlog/fleetlog/internal/access"
 	"regexp"
 	"strconv"
 	"strings"
@@ -14,6 +15,8 @@ import (
 // No value gets into its text: they are parameters.
 type filterSQL struct {
 	parameters map[string]string
+	// scope is where the caller may look.
+	scope access.Scope
 }
 
 // parameter is a place for the value, which is in ClickHouse's text form: its

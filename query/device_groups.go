@@ -35,7 +35,7 @@ type deviceGroupService struct {
 
 func newDeviceGroupService(deps Deps) *deviceGroupService {
 	return &deviceGroupService{
-		resources: resources{catalog: deps.Catalog, kind: devicegroup.KindName, noun: devicegroup.Kind().Noun, timeout: changeTimeout},
+		resources: resources{catalog: deps.Catalog, directory: deps.Directory, kind: devicegroup.KindName, noun: devicegroup.Kind().Noun, timeout: changeTimeout},
 		fleet:     newFleet(deps), templates: deps.Templates,
 		history: &deviceHistory{registry: deps.Registry, db: deps.ClickHouse, patience: historyPatience},
 	}
@@ -54,7 +54,7 @@ func (s *deviceGroupService) ListDeviceGroups(ctx context.Context, req *apiv1.Li
 	if err != nil {
 		return nil, err
 	}
-	page := slices.Concat(s.catalog.List(p.Tenant, s.kind, after.After, size+1), s.ofTemplates(p.Tenant, after.After))
+	page := slices.Concat(s.page(ctx, p.Tenant, after.After, size+1), s.ofTemplates(p.Tenant, after.After))
 	slices.SortFunc(page, func(a, b *catalog.Resource) int { return strings.Compare(a.ID, b.ID) })
 	resp := &apiv1.ListDeviceGroupsResponse{}
 	if len(page) > size {
@@ -245,7 +245,7 @@ func (s *deviceGroupService) group(ctx context.Context, id string) (*catalog.Res
 	if err != nil {
 		return nil, err
 	}
-	if r := s.catalog.Get(p.Tenant, s.kind, id); r != nil {
+	if r := s.catalog.Get(p.Tenant, s.kind, id); r != nil && visible(ctx, r) {
 		return r, nil
 	}
 	if r := s.ofTemplate(p.Tenant, id); r != nil {

@@ -16,6 +16,7 @@ import (
 
 func TestDeviceGroupsOverREST(t *testing.T) {
 	a := newAPI(t)
+	a.organizations("north", "south", "berlin")
 	const group = "/api/deviceGroups/group_1-A"
 	g := a.ok(http.MethodPut, group, `{"displayName":"Provisioned","filter":"SELECT * FROM devices WHERE $provisioned = true","organizations":["north"]}`)
 	require.Equal(t, map[string]any{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/devicefilter"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 )
@@ -27,7 +28,7 @@ func (s *deviceService) ListDevices(ctx context.Context, req *apiv1.ListDevicesR
 	if err != nil {
 		return nil, err
 	}
-	if req.GetFilter() != "" || req.GetOrderby() != "" {
+	if req.GetFilter() != "" || req.GetOrderby() != "" || !access.ScopeOf(ctx).Everywhere() {
 		return s.searchDevices(ctx, p.Tenant, req, size)
 	}
 	after, err := decodeToken[devicesToken](req.GetPageToken())

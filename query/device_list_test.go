@@ -30,6 +30,7 @@ func search(filter, orderby string, size int) string {
 
 func TestDeviceListFilters(t *testing.T) {
 	a := newAPI(t)
+	a.organizations("north", "south", "berlin")
 	a.projectDevices()
 	enginetest.PublishTemplate(t, a.catalog, "dtmi:contoso:Thermostat;1", "dtmi:contoso:Model;1")
 	for i, body := range []string{

@@ -36,7 +36,7 @@ type deviceOperationService struct {
 
 func newDeviceOperationService(deps Deps) *deviceOperationService {
 	return &deviceOperationService{
-		resources: resources{catalog: deps.Catalog, kind: deviceoperation.KindName, noun: deviceoperation.Kind().Noun, timeout: changeTimeout},
+		resources: resources{catalog: deps.Catalog, directory: deps.Directory, kind: deviceoperation.KindName, noun: deviceoperation.Kind().Noun, timeout: changeTimeout},
 		runner:    deps.Operations, groups: newDeviceGroupService(deps), templates: deps.Templates,
 	}
 }
@@ -58,6 +58,9 @@ func (s *deviceOperationService) ListDeviceOperations(ctx context.Context, req *
 	const all = 2 * deviceoperation.MaxKept // more than there can be
 	for _, r := range slices.Backward(s.catalog.List(p.Tenant, s.kind, "", all)) {
 		if before.Before != "" && r.ID >= before.Before {
+			continue
+		}
+		if !visible(ctx, r) {
 			continue
 		}
 		if len(resp.GetValue()) == size {
@@ -85,8 +88,11 @@ func (s *deviceOperationService) GetDeviceOperation(ctx context.Context, req *ap
 
 func (s *deviceOperationService) CancelDeviceOperation(ctx context.Context, req *apiv1.CancelDeviceOperationRequest) (*apiv1.DeviceOperation, error) {
 	r, err := s.edit(ctx, req.GetOperationId(), "", func(current *catalog.Resource, ev *eventsv1.CatalogEvent) error {
-		if current == nil {
+		if current == nil || !visible(ctx, current) {
 			return notFound("device operation %q does not exist", req.GetOperationId())
+		}
+		if err := mayEnd(ctx, current); err != nil {
+			return err
 		}
 		next := proto.CloneOf(deviceoperation.Of(current))
 		if deviceoperation.Ended(next) {
@@ -105,6 +111,9 @@ func (s *deviceOperationService) CancelDeviceOperation(ctx context.Context, req 
 func (s *deviceOperationService) DeleteDeviceOperation(ctx context.Context, req *apiv1.DeleteDeviceOperationRequest) (*emptypb.Empty, error) {
 	r, err := s.get(ctx, req.GetOperationId())
 	if err != nil {
+		return nil, err
+	}
+	if err := mayEnd(ctx, r); err != nil {
 		return nil, err
 	}
 	if !deviceoperation.Ended(deviceoperation.Of(r)) {
@@ -184,11 +193,31 @@ func distinct(ids []string) ([]string, error) {
 	return once, nil
 }
 
+// mayEnd lets those who asked for an operation end it, and those who may change all its
+// devices.
+func mayEnd(ctx context.Context, r *catalog.Resource) error {
+	p, err := access.FromContext(ctx)
+	if err != nil {
+		return toStatus(err)
+	}
+	permission, err := access.ParsePermission("devices.update")
+	if err != nil {
+		return toStatus(err)
+	}
+	if o := deviceoperation.Of(r); o.GetActor().GetPrincipal() != p.ID && !p.Scope(permission).Has(o.GetOrganizations()) {
+		return toStatus(&access.DeniedError{Permission: permission})
+	}
+	return nil
+}
+
 // start has the operation begin. What was brought for it goes again when it is not
 // accepted.
 func (s *deviceOperationService) start(ctx context.Context, p access.Principal, id string, o *eventsv1.DeviceOperation) (*apiv1.DeviceOperation, error) {
 	o.Status = eventsv1.DeviceOperationStatus_DEVICE_OPERATION_STATUS_PENDING
 	o.Actor = &eventsv1.Actor{Principal: p.ID, RequestId: requestID(ctx)}
+	if scope := access.CreateScopeOf(ctx); !scope.Everywhere() {
+		o.Organizations = scope.Organizations()
+	}
 	s.runner.Own(o)
 	exists := false
 	r, err := s.change(ctx, p, id, &eventsv1.CatalogEvent{

@@ -48,6 +48,7 @@ func (a *api) rows(path string) [][]string {
 
 func TestImportAndExportOverREST(t *testing.T) {
 	a := newAPI(t)
+	a.organizations("north", "south", "berlin")
 	a.ok(http.MethodPut, "/api/deviceTemplates/dtmi:contoso:Thermostat;1", thermostat)
 	isCSV := []string{"Content-Type", "text/csv"}
 	file := "\ufeffIOTC_DEVICEID,IOTC_DEVICENAME\r\n" + strings.Repeat("bad id,x\r\n", 20_000) + "d-1,Lobby\r\nd-2,\r\n"

@@ -164,7 +164,7 @@ func (s *deviceTemplateService) GenerateDeviceTemplate(ctx context.Context, req 
 	if err := device.ValidateID(req.GetDeviceId()); err != nil {
 		return nil, badField("deviceId", "%s", err)
 	}
-	state := s.registry.Get(p.Tenant, req.GetDeviceId())
+	state := inScope(ctx, s.registry.Get(p.Tenant, req.GetDeviceId()))
 	if state == nil {
 		return nil, notFound("device %q does not exist", req.GetDeviceId())
 	}

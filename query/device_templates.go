@@ -34,7 +34,7 @@ type deviceTemplateService struct {
 
 func newDeviceTemplateService(deps Deps) *deviceTemplateService {
 	return &deviceTemplateService{
-		resources: resources{catalog: deps.Catalog, kind: template.KindName, noun: template.Kind().Noun, timeout: changeTimeout},
+		resources: resources{catalog: deps.Catalog, directory: deps.Directory, kind: template.KindName, noun: template.Kind().Noun, timeout: changeTimeout},
 		registry:  deps.Registry, db: deps.ClickHouse,
 	}
 }

@@ -24,7 +24,7 @@ type enrollmentGroupService struct {
 
 func newEnrollmentGroupService(deps Deps) *enrollmentGroupService {
 	return &enrollmentGroupService{
-		resources: resources{catalog: deps.Catalog, kind: enrollment.KindName, noun: enrollment.Kind().Noun, timeout: changeTimeout},
+		resources: resources{catalog: deps.Catalog, directory: deps.Directory, kind: enrollment.KindName, noun: enrollment.Kind().Noun, timeout: changeTimeout},
 		groups:    deps.Groups, keys: deps.Keys,
 	}
 }

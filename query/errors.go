@@ -31,11 +31,14 @@ func toStatus(err error) error {
 	}
 	var rejected *registry.RejectedError
 	var refused *catalog.RejectedError
+	var denied *access.DeniedError
 	switch {
 	case errors.As(err, &rejected):
 		return rejection("device", rejected.Reason, rejected.Message)
 	case errors.As(err, &refused):
 		return rejection("resource", refused.Reason, refused.Message)
+	case errors.As(err, &denied):
+		return status.Error(codes.PermissionDenied, err.Error())
 	case errors.Is(err, access.ErrUnauthenticated):
 		return status.Error(codes.Unauthenticated, err.Error())
 	case errors.Is(err, registry.ErrNotReady), errors.Is(err, registry.ErrUndecided), errors.Is(err, catalog.ErrNotReady):

@@ -24,7 +24,7 @@ type explorerQueryService struct {
 
 func newExplorerQueryService(deps Deps, t *tiles) *explorerQueryService {
 	return &explorerQueryService{
-		resources: resources{catalog: deps.Catalog, kind: dashboard.QueryKindName, noun: dashboard.QueryKind().Noun, timeout: changeTimeout},
+		resources: resources{catalog: deps.Catalog, directory: deps.Directory, kind: dashboard.QueryKindName, noun: dashboard.QueryKind().Noun, timeout: changeTimeout},
 		tiles:     t,
 	}
 }

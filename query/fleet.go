@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/fleetlog/fleetlog/internal/access"
 	chconn "github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/devicefilter"
 	"github.com/fleetlog/fleetlog/internal/registry"
@@ -41,6 +42,8 @@ type fleetPage struct {
 	filter devicefilter.Expr
 	order  []devicefilter.Order
 	size   int
+	// scope is where the caller may look.
+	scope access.Scope
 	// token is where the page begins; of identifies the filter and the order it must
 	// be from.
 	token string
@@ -59,12 +62,13 @@ type fleetToken struct {
 // list is one page of devices, and the token of the next one; empty on the last. A
 // page may have fewer devices than there are rows for, when some of them are gone.
 func (f *fleet) list(ctx context.Context, tenant string, page fleetPage) (devices []*eventsv1.DeviceState, next string, err error) {
+	page.scope = access.ScopeOf(ctx)
 	ids, next, err := f.ids(ctx, tenant, page)
 	if err != nil {
 		return nil, "", err
 	}
 	for _, id := range ids {
-		state, err := f.find(tenant, id, page.filter)
+		state, err := f.find(tenant, id, page)
 		if err != nil {
 			return nil, "", toStatus(err)
 		}
@@ -77,6 +81,7 @@ func (f *fleet) list(ctx context.Context, tenant string, page fleetPage) (device
 
 // ids are the devices of a page, and the token of the next one.
 func (f *fleet) ids(ctx context.Context, tenant string, page fleetPage) (ids []string, next string, err error) {
+	page.scope = access.ScopeOf(ctx)
 	p, at, err := planDevices(tenant, page)
 	if err != nil {
 		return nil, "", err
@@ -101,13 +106,13 @@ func (f *fleet) ids(ctx context.Context, tenant string, page fleetPage) (ids []s
 }
 
 // find is the device as it is now, if the filter still means it.
-func (f *fleet) find(tenant, id string, filter devicefilter.Expr) (*eventsv1.DeviceState, error) {
+func (f *fleet) find(tenant, id string, page fleetPage) (*eventsv1.DeviceState, error) {
 	state := f.registry.Get(tenant, id)
-	if state == nil {
+	if state == nil || !page.scope.Has(state.GetOrganizations()) {
 		return nil, nil //nolint:nilnil // gone is no error
 	}
 	d, err := devicefilter.DeviceOf(state)
-	if err != nil || !devicefilter.Match(filter, d) {
+	if err != nil || !devicefilter.Match(page.filter, d) {
 		return nil, err
 	}
 	return state, nil
@@ -118,7 +123,7 @@ func (f *fleet) count(ctx context.Context, tenant string, filter devicefilter.Ex
 	if err := f.catchUp(ctx, tenant, at); err != nil {
 		return 0, err
 	}
-	sql := filterSQL{parameters: map[string]string{"tenant": tenant}}
+	sql := filterSQL{parameters: map[string]string{"tenant": tenant}, scope: access.ScopeOf(ctx)}
 	p := plan{sql: "SELECT count() FROM " + sql.devicesAt(at) + " AND " + sql.condition(filter), parameters: sql.parameters}
 	err = f.query(ctx, p, func(rows driver.Rows) error { return rows.Scan(&n) })
 	return n, err
@@ -200,7 +205,7 @@ func planDevices(tenant string, page fleetPage) (plan, fleetToken, error) {
 		return plan{}, at, badField("pageToken", "pageToken is of a list with another filter or order: follow nextLink as it is, or start at the first page")
 	}
 	at.Of = hash.Sum32()
-	sql := filterSQL{parameters: map[string]string{"tenant": tenant, "limit": strconv.Itoa(page.size + 1)}}
+	sql := filterSQL{parameters: map[string]string{"tenant": tenant, "limit": strconv.Itoa(page.size + 1)}, scope: page.scope}
 	where := sql.condition(page.filter)
 	if page.token != "" {
 		where += " AND " + sql.behind(order, at.After)
@@ -223,11 +228,15 @@ func planDevices(tenant string, page fleetPage) (plan, fleetToken, error) {
 // that the log has of those made until then; measured against its rivals in
 // docs/schema.md.
 func (f *filterSQL) devicesAt(at *time.Time) string {
+	mine := ""
+	if !f.scope.Everywhere() {
+		mine = " AND organization IN " + f.parameter("Array(String)", textsParameter(f.scope.Organizations()))
+	}
 	if at == nil {
-		return "devices FINAL WHERE tenant = {tenant:String}"
+		return "devices FINAL WHERE tenant = {tenant:String}" + mine
 	}
 	return "(SELECT * FROM device_versions WHERE tenant = {tenant:String} AND at <= fromUnixTimestamp64Micro(" + f.parameter("Int64", micros(*at)) +
-		", 'UTC') ORDER BY device, offset DESC LIMIT 1 BY device) AS v WHERE deleted = 0"
+		", 'UTC') ORDER BY device, offset DESC LIMIT 1 BY device) AS v WHERE deleted = 0" + mine
 }
 
 // totalOrder puts every device in a place of its own: nothing is left to order

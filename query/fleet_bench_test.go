@@ -2,6 +2,7 @@ package query
 
 import (
 	"fmt"
+	"github.com/fleetlog/fleetlog/internal/access"
 	"net/http"
 	"net/url"
 	"testing"
@@ -53,7 +54,7 @@ func (a *api) benchGroups(b *testing.B, table string) {
 		filter, err := devicefilter.ParseGroup("SELECT * FROM devices WHERE " + tc.where)
 		require.NoError(b, err)
 		b.Run(table+"/page/"+tc.name, func(b *testing.B) {
-			p, at, err := planDevices("default", fleetPage{filter: filter, order: tc.order, size: 100})
+			p, at, err := planDevices("default", fleetPage{filter: filter, order: tc.order, size: 100, scope: access.WholeTenant()})
 			require.NoError(b, err)
 			for b.Loop() {
 				n := 0

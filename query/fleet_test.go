@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"github.com/fleetlog/fleetlog/internal/access"
 	"io"
 	"net/http"
 	"net/url"
@@ -173,7 +174,7 @@ func TestFilterSQLAnswersAsTheFilterDoes(t *testing.T) {
 					want = append(want, s.GetDevice())
 				}
 			}
-			page := fleetPage{filter: e, order: drawOrder(r), size: rapid.IntRange(1, 30).Draw(r, "size"), of: "x"}
+			page := fleetPage{filter: e, order: drawOrder(r), size: rapid.IntRange(1, 30).Draw(r, "size"), of: "x", scope: access.WholeTenant()}
 			got := allPages(t, r, db, tenant, page)
 			require.ElementsMatch(r, want, got, "%#v", e)
 			f := fleet{db: db}

@@ -81,6 +81,9 @@ func (h *deviceHistory) get(ctx context.Context, id, module string, at *timestam
 	if err != nil {
 		return nil, err
 	}
+	if state != nil && inScope(ctx, state) == nil {
+		return nil, notFound("device %q has never existed", id)
+	}
 	said := at.AsTime().Format(time.RFC3339Nano)
 	switch {
 	case state.GetVersion() == 0:

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/device"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
@@ -65,6 +66,9 @@ func (s *historyService) ListDeviceEvents(ctx context.Context, req *apiv1.ListDe
 	}
 	resp, bytes := &apiv1.ListDeviceEventsResponse{}, 0
 	for i, offset := range offsets {
+		if !stepInScope(ctx, steps[offset]) {
+			continue
+		}
 		event, err := toEvent(steps[offset])
 		if err != nil {
 			return nil, toStatus(err)
@@ -78,8 +82,21 @@ func (s *historyService) ListDeviceEvents(ctx context.Context, req *apiv1.ListDe
 	}
 	if more {
 		resp.NextLink, resp.NextPageToken = nextPage(ctx, encodeToken(eventsToken{Offset: offsets[len(offsets)-1]}))
+	} else if len(resp.GetValue()) == 0 && req.GetPageToken() == "" && !access.ScopeOf(ctx).Everywhere() {
+		return nil, notFound("device %q has never existed", req.GetDeviceId())
 	}
 	return resp, nil
+}
+
+// stepInScope reports whether an event is of a time when the device was in the caller's
+// scope: before it or after it.
+func stepInScope(ctx context.Context, step history.Step) bool {
+	for _, state := range []*eventsv1.DeviceState{step.Before, step.After} {
+		if device.Exists(state) && inScope(ctx, state) != nil {
+			return true
+		}
+	}
+	return access.ScopeOf(ctx).Everywhere()
 }
 
 // neverExisted is the answer about a device without a past, nil about one that has
@@ -248,8 +265,12 @@ func (s *historyService) DiffDevice(ctx context.Context, req *apiv1.DiffDeviceRe
 		if states[i], err = s.at(ctx, tenant, req.GetDeviceId(), at); err != nil {
 			return nil, err
 		}
+		states[i] = inScope(ctx, states[i])
 	}
 	if states[0] == nil && states[1] == nil {
+		if !access.ScopeOf(ctx).Everywhere() {
+			return nil, notFound("device %q has never existed", req.GetDeviceId())
+		}
 		if err := s.neverExisted(ctx, tenant, req.GetDeviceId()); err != nil {
 			return nil, err
 		}

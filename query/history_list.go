@@ -26,7 +26,7 @@ func (s *deviceService) listAt(ctx context.Context, req *apiv1.ListDevicesReques
 	if err != nil {
 		return nil, err
 	}
-	if req.GetFilter() != "" || req.GetOrderby() != "" {
+	if req.GetFilter() != "" || req.GetOrderby() != "" || !access.ScopeOf(ctx).Everywhere() {
 		return s.searchDevicesAt(ctx, p.Tenant, req, size)
 	}
 	after, err := decodeToken[devicesToken](req.GetPageToken())
@@ -101,7 +101,7 @@ func (h *deviceHistory) search(ctx context.Context, f *fleet, tenant string, pag
 		were[positions[i].device] = state
 	}
 	for _, id := range ids {
-		if state := were[id]; device.Exists(state) {
+		if state := inScope(ctx, were[id]); device.Exists(state) {
 			d, err := devicefilter.DeviceOf(state)
 			if err != nil {
 				return nil, "", toStatus(err)

@@ -221,7 +221,7 @@ func TestParametersAreQuoted(t *testing.T) {
 
 // principal is the administrator's context.
 func principal(ctx context.Context) context.Context {
-	return access.WithPrincipal(ctx, access.Principal{ID: "token:admin", Tenant: access.DefaultTenant})
+	return access.WithCaller(ctx, access.Principal{ID: "token:admin", Tenant: access.DefaultTenant}, access.WholeTenant(), access.WholeTenant())
 }
 
 // TestThePastNeedsNoTables wants an answer that says what is wrong before the first

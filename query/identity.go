@@ -16,6 +16,7 @@ import (
 type identities struct {
 	registry  *registry.Registry
 	templates *template.Templates
+	directory *access.Directory
 	history   *deviceHistory
 	// timeout bounds how long a change waits for the fold's decision.
 	timeout time.Duration
@@ -30,7 +31,7 @@ func (s *identities) get(ctx context.Context, id, module string) (*eventsv1.Devi
 	if err := device.ValidateID(id); err != nil {
 		return nil, nil, badField("deviceId", "%s", err)
 	}
-	state := s.registry.Get(p.Tenant, id)
+	state := inScope(ctx, s.registry.Get(p.Tenant, id))
 	if state == nil {
 		return nil, nil, notFound("device %q does not exist", id)
 	}
@@ -55,6 +56,9 @@ func (s *identities) caller(ctx context.Context) (access.Principal, error) {
 func (s *identities) change(ctx context.Context, id, module string, ev *eventsv1.DeviceEvent) (*eventsv1.DeviceState, error) {
 	p, err := s.caller(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.admitChange(ctx, p.Tenant, id, ev); err != nil {
 		return nil, err
 	}
 	ev.Module = module

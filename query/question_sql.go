@@ -2,6 +2,7 @@ package query
 
 import (
 	"fmt"
+	"github.com/fleetlog/fleetlog/internal/access"
 	"slices"
 	"strconv"
 	"strings"
@@ -119,14 +120,16 @@ func (q *question) ofMessages() (sql, table string, err error) {
 
 // fromTelemetry is where messages come from, with what is needed of their devices.
 func (q *question) fromTelemetry() string {
-	from := " FROM telemetry AS t"
+	from, mine := " FROM telemetry AS t", q.ofScope("enqueued_at")
 	switch {
 	case len(q.joined) > 0 || q.AsOf != nil:
-		return from + q.join() + " WHERE tenant = {tenant:String}"
+		return from + q.join() + " WHERE tenant = {tenant:String}" + mine
 	case len(q.From) > 0:
-		return from + " WHERE tenant = {tenant:String} AND device IN (SELECT device FROM " + q.devicesTable() + " WHERE true" + q.ofTemplates() + ")"
+		// Whoever has the devices now: the messages say whose they were.
+		every := filterSQL{parameters: q.parameters, scope: access.WholeTenant()}
+		return from + " WHERE tenant = {tenant:String} AND device IN (SELECT device FROM (SELECT * FROM " + every.devicesAt(nil) + ") WHERE true" + q.ofTemplates() + ")" + mine
 	}
-	return from + " WHERE tenant = {tenant:String}"
+	return from + " WHERE tenant = {tenant:String}" + mine
 }
 
 func (q *question) join() string {

@@ -17,7 +17,12 @@ func (q *question) ofSums() (sql, table string, err error) {
 }
 
 func (q *question) gathered() (sql, table string, err error) {
-	for _, way := range []func() (string, string, error){q.fromLatest, q.fromSums} {
+	ways := []func() (string, string, error){q.fromLatest, q.fromSums}
+	if !q.scope.Everywhere() {
+		q.note("sums do not know which organization had a device: the messages themselves are read")
+		ways = nil
+	}
+	for _, way := range ways {
 		if sql, table, err = way(); sql != "" || err != nil {
 			return sql, table, err
 		}

@@ -68,7 +68,7 @@ func (s *queryService) plan(ctx context.Context, req *apiv1.QueryRequest, format
 	if err != nil {
 		return answerPlan{}, nil, badField("query", "%s", err)
 	}
-	q := &question{Query: parsed, text: req.GetQuery(), now: time.Now(), limit: int(s.limits.resultRows), typed: format == "arrow", filterSQL: filterSQL{parameters: map[string]string{"tenant": p.Tenant}}}
+	q := &question{Query: parsed, text: req.GetQuery(), now: time.Now(), limit: int(s.limits.resultRows), typed: format == "arrow", filterSQL: filterSQL{parameters: map[string]string{"tenant": p.Tenant}, scope: access.ScopeOf(ctx)}}
 	if format == "json" && parsed.Top == 0 {
 		q.limit = maxAnswer
 	}

@@ -2,6 +2,7 @@ package query
 
 import (
 	"fmt"
+	"github.com/fleetlog/fleetlog/internal/access"
 	"net/http"
 	"regexp"
 	"strings"
@@ -156,7 +157,7 @@ func FuzzQuestions(f *testing.F) {
 			return
 		}
 		q := &question{
-			Query: parsed, text: text, now: noon, limit: 100, filterSQL: filterSQL{parameters: map[string]string{"tenant": "t"}},
+			Query: parsed, text: text, now: noon, limit: 100, filterSQL: filterSQL{parameters: map[string]string{"tenant": "t"}, scope: access.WholeTenant()},
 			group: func(string) (devicefilter.Expr, error) { return group, nil },
 		}
 		if len(parsed.From) > 0 {

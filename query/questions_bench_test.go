@@ -38,7 +38,7 @@ func BenchmarkQueries(b *testing.B) {
 			require.Equal(b, http.StatusOK, resp.StatusCode)
 			require.Positive(b, n)
 		}
-		p, _, err := s.plan(access.WithPrincipal(b.Context(), access.Principal{Tenant: "default"}), &apiv1.QueryRequest{Query: query}, "json")
+		p, _, err := s.plan(access.WithCaller(b.Context(), access.Principal{Tenant: "default"}, access.WholeTenant(), access.WholeTenant()), &apiv1.QueryRequest{Query: query}, "json")
 		require.NoError(b, err)
 		address := "http://" + a.engine + "/?" + s.values(p, "JSONEachRow").Encode()
 		b.Run(name+"/statement", func(b *testing.B) {

@@ -43,8 +43,9 @@ func (s *relationshipService) ListRelationships(ctx context.Context, req *apiv1.
 	children := s.registry.Children(state.GetTenant(), state.GetDevice(), at.After, size+1)
 	room := min(size-len(resp.GetValue()), len(children))
 	for _, child := range children[:room] {
-		resp.Value = append(resp.Value, toRelationship(child))
-		at.After = child.GetDevice()
+		if at.After = child.GetDevice(); inScope(ctx, child) != nil {
+			resp.Value = append(resp.Value, toRelationship(child))
+		}
 	}
 	if len(children) > room {
 		resp.NextLink, resp.NextPageToken = nextPage(ctx, encodeToken(relationshipsToken{Down: true, After: at.After}))
@@ -114,7 +115,7 @@ func (s *relationshipService) find(ctx context.Context, id, relationship string)
 	for after := ""; ; {
 		children := s.registry.Children(state.GetTenant(), id, after, maxRelationshipsPage)
 		for _, child := range children {
-			if after = child.GetDevice(); child.GetRelationship() != relationship {
+			if after = child.GetDevice(); child.GetRelationship() != relationship || inScope(ctx, child) == nil {
 				continue
 			}
 			if found != nil {

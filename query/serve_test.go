@@ -61,7 +61,7 @@ func TestUndecidedChangeSaysSo(t *testing.T) {
 	a := newAPI(t)
 	a.folding.Lock()
 	service := &deviceService{identities: identities{registry: a.devices, timeout: 50 * time.Millisecond}}
-	ctx := access.WithPrincipal(t.Context(), access.Principal{ID: "token:admin", Tenant: "default"})
+	ctx := principal(t.Context())
 	_, err := service.PutDevice(ctx, &apiv1.PutDeviceRequest{DeviceId: "d"})
 	a.folding.Unlock()
 	require.Equal(t, codes.Unavailable, status.Code(err))
@@ -81,7 +81,7 @@ func TestClickHouseDown(t *testing.T) {
 	code, answer, _ := a.call(http.MethodPut, "/api/devices/d", "{}")
 	require.Equal(t, http.StatusOK, code, answer)
 	service := &telemetryService{identities: identities{registry: a.devices}, db: db}
-	ctx := access.WithPrincipal(t.Context(), access.Principal{ID: "token:admin", Tenant: "default"})
+	ctx := principal(t.Context())
 	ask := func(ctx context.Context) error {
 		_, err := service.ListTelemetry(ctx, &apiv1.ListTelemetryRequest{DeviceId: "d"})
 		return err

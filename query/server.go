@@ -30,12 +30,14 @@ import (
 
 // Deps is what the API answers from. All fields are needed.
 type Deps struct {
-	Registry   *registry.Registry
-	Catalog    *catalog.Catalog
-	Groups     *enrollment.Groups
-	Templates  *template.Templates
-	Keys       *device.MasterKey
-	Tokens     *access.Tokens
+	Registry  *registry.Registry
+	Catalog   *catalog.Catalog
+	Groups    *enrollment.Groups
+	Templates *template.Templates
+	Keys      *device.MasterKey
+	// Who finds out who calls, and Directory what he may do.
+	Who        access.Authenticator
+	Directory  *access.Directory
 	ClickHouse *clickhouse.Conn
 	Operations *operations.Runner
 	// Metrics are served at /metrics; the API's own are among them.
@@ -58,21 +60,22 @@ type Server struct {
 	grpc     *grpc.Server
 	health   *health.Server
 	observer *observer
+	gate     *gate
 }
 
 // NewServer builds the services; Serve opens them.
 func NewServer(deps Deps) *Server {
-	s := &Server{deps: deps, health: health.NewServer(), observer: newObserver(deps.Metrics, deps.Logger)}
+	s := &Server{deps: deps, health: health.NewServer(), observer: newObserver(deps.Metrics, deps.Logger), gate: newGate(deps.Who)}
 	s.grpc = grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxRequestBytes),
 		grpc.MaxConcurrentStreams(1000),
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 30 * time.Minute, Time: 2 * time.Minute}),
-		grpc.ChainUnaryInterceptor(s.observer.unary, authenticate(deps.Tokens)),
-		grpc.ChainStreamInterceptor(s.observer.stream, authenticateStream(deps.Tokens)),
+		grpc.ChainUnaryInterceptor(s.observer.unary, s.gate.unary),
+		grpc.ChainStreamInterceptor(s.observer.stream, s.gate.stream),
 	)
 	past := &deviceHistory{registry: deps.Registry, db: deps.ClickHouse, patience: historyPatience}
-	shared := identities{registry: deps.Registry, history: past, templates: deps.Templates, timeout: changeTimeout}
+	shared := identities{registry: deps.Registry, directory: deps.Directory, history: past, templates: deps.Templates, timeout: changeTimeout}
 	apiv1.RegisterDeviceServiceServer(s.grpc, &deviceService{identities: shared, fleet: newFleet(deps), groups: deps.Groups, keys: deps.Keys})
 	apiv1.RegisterDeviceHistoryServiceServer(s.grpc, &historyService{deviceHistory: past})
 	apiv1.RegisterEnrollmentGroupServiceServer(s.grpc, newEnrollmentGroupService(deps))
@@ -90,8 +93,13 @@ func NewServer(deps Deps) *Server {
 	apiv1.RegisterTelemetryServiceServer(s.grpc, &telemetryService{identities: shared, db: deps.ClickHouse})
 	apiv1.RegisterDeadLetterServiceServer(s.grpc, &deadLetterService{db: deps.ClickHouse})
 	apiv1.RegisterDeviceOperationServiceServer(s.grpc, newDeviceOperationService(deps))
+	apiv1.RegisterRoleServiceServer(s.grpc, newRoleService(deps))
+	apiv1.RegisterOrganizationServiceServer(s.grpc, newOrganizationService(deps))
+	apiv1.RegisterUserServiceServer(s.grpc, newUserService(deps))
+	apiv1.RegisterApiTokenServiceServer(s.grpc, newAPITokenService(deps))
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
+	s.gate.learn(s.grpc.GetServiceInfo())
 	return s
 }
 

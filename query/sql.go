@@ -30,7 +30,7 @@ const analystRole = "fleetlog_analyst"
 // of an analyst, and cannot change them.
 type sqlDoor struct {
 	db     *clickhouse.Conn
-	tokens *access.Tokens
+	who    access.Authenticator
 	limits sqlLimits
 	logger *slog.Logger
 
@@ -41,7 +41,7 @@ type sqlDoor struct {
 }
 
 func newSQLDoor(deps Deps, limits sqlLimits) *sqlDoor {
-	return &sqlDoor{db: deps.ClickHouse, tokens: deps.Tokens, limits: limits, logger: deps.Logger,
+	return &sqlDoor{db: deps.ClickHouse, who: deps.Who, limits: limits, logger: deps.Logger,
 		all: semaphore.NewWeighted(limits.runningInAll), running: map[string]*semaphore.Weighted{}}
 }
 
@@ -105,15 +105,26 @@ func (d *sqlDoor) answer(w http.ResponseWriter, r *http.Request) error {
 // sqlGrace is what an answer may take beside the time of the statement.
 const sqlGrace = 30 * time.Second
 
+// sqlPermission is what SQL takes, for the whole tenant: the views know no organizations.
+const sqlPermission = "explorer.view"
+
 // authenticate takes a token as ClickHouse's clients send a password, or as the API has it.
 func (d *sqlDoor) authenticate(r *http.Request) (access.Principal, error) {
+	credential := r.Header.Get("Authorization")
 	if key := r.Header.Get("X-ClickHouse-Key"); key != "" {
-		return d.tokens.Authenticate(key)
+		credential = key
+	} else if _, password, ok := r.BasicAuth(); ok {
+		credential = password
 	}
-	if _, password, ok := r.BasicAuth(); ok {
-		return d.tokens.Authenticate(password)
+	p, err := d.who.Authenticate(r.Context(), credential)
+	if err != nil {
+		return p, err
 	}
-	return d.tokens.Authenticate(r.Header.Get("Authorization"))
+	permission, err := access.ParsePermission(sqlPermission)
+	if err == nil && !p.Scope(permission).Everywhere() {
+		err = &access.DeniedError{Permission: permission}
+	}
+	return p, err
 }
 
 // enter waits for one of the statements that may run at once, of the tenant and of all.

@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"github.com/fleetlog/fleetlog/internal/access"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -22,14 +25,15 @@ type telemetryService struct {
 }
 
 func (s *telemetryService) GetLatestTelemetry(ctx context.Context, req *apiv1.GetLatestTelemetryRequest) (*apiv1.TelemetryValue, error) {
-	state, _, err := s.get(ctx, req.GetDeviceId(), req.GetModule())
+	tenant, mine, err := s.sender(ctx, req.GetDeviceId(), req.GetModule())
 	if err != nil {
 		return nil, err
 	}
-	p, err := planLatest(state.GetTenant(), req)
+	p, err := planLatest(tenant, req)
 	if err != nil {
 		return nil, err
 	}
+	p = p.ofScope(access.ScopeOf(ctx))
 	var found *apiv1.TelemetryValue
 	err = ask(ctx, s.db, p.sql, p.parameters, func(rows driver.Rows) error {
 		var at time.Time
@@ -44,6 +48,8 @@ func (s *telemetryService) GetLatestTelemetry(ctx context.Context, req *apiv1.Ge
 	switch {
 	case err != nil:
 		return nil, err
+	case found == nil && !mine:
+		return nil, notFound("device %q does not exist", req.GetDeviceId())
 	case found == nil:
 		return nil, notFound("device %q has never sent telemetry %q", req.GetDeviceId(), req.GetName())
 	}
@@ -51,14 +57,15 @@ func (s *telemetryService) GetLatestTelemetry(ctx context.Context, req *apiv1.Ge
 }
 
 func (s *telemetryService) ListTelemetry(ctx context.Context, req *apiv1.ListTelemetryRequest) (*apiv1.ListTelemetryResponse, error) {
-	state, _, err := s.get(ctx, req.GetDeviceId(), req.GetModule())
+	tenant, mine, err := s.sender(ctx, req.GetDeviceId(), req.GetModule())
 	if err != nil {
 		return nil, err
 	}
-	p, at, err := planList(state.GetTenant(), req, time.Now())
+	p, at, err := planList(tenant, req, time.Now())
 	if err != nil {
 		return nil, err
 	}
+	p = p.ofScope(access.ScopeOf(ctx))
 	resp := &apiv1.ListTelemetryResponse{}
 	more := false
 	err = ask(ctx, s.db, p.sql, p.parameters, func(rows driver.Rows) error {
@@ -72,10 +79,28 @@ func (s *telemetryService) ListTelemetry(ctx context.Context, req *apiv1.ListTel
 	if err != nil {
 		return nil, err
 	}
+	if !mine && len(resp.GetValue()) == 0 && req.GetPageToken() == "" {
+		return nil, notFound("device %q does not exist", req.GetDeviceId())
+	}
 	if more {
 		resp.NextLink, resp.NextPageToken = nextPage(ctx, encodeToken(at))
 	}
 	return resp, nil
+}
+
+// sender finds the device, and whether it is the caller's now. What it sent while it was
+// the caller's stays his, so for one with organizations it is not an error when it is
+// not; nor is it one that there is no such device, until nothing is found of it.
+func (s *telemetryService) sender(ctx context.Context, id, module string) (tenant string, mine bool, err error) {
+	state, _, err := s.get(ctx, id, module)
+	if err == nil {
+		return state.GetTenant(), true, nil
+	}
+	if status.Code(err) != codes.NotFound || access.ScopeOf(ctx).Everywhere() {
+		return "", false, err
+	}
+	p, err := s.caller(ctx)
+	return p.Tenant, false, err
 }
 
 // scan reads a row and notes where it stands.

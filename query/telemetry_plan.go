@@ -2,6 +2,7 @@ package query
 
 import (
 	"fmt"
+	"github.com/fleetlog/fleetlog/internal/access"
 	"regexp"
 	"slices"
 	"strconv"
@@ -74,6 +75,13 @@ func numberOf(name string) string {
 // Tenant first, in every statement: it leads the table's order, and nothing of
 // another tenant is ever read.
 const ofDevice = "FROM telemetry WHERE tenant = {tenant:String} AND device = {device:String} AND component = {component:String} AND module = {module:String}"
+
+// ofScope bounds the statement to messages of when the device was in the scope.
+func (p plan) ofScope(scope access.Scope) plan {
+	f := filterSQL{parameters: p.parameters, scope: scope}
+	p.sql = strings.Replace(p.sql, ofDevice, ofDevice+f.ofScope("enqueued_at"), 1)
+	return p
+}
 
 func validateComponent(name string) error {
 	if len(name) > maxComponentBytes {

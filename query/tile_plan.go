@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/fleetlog/fleetlog/internal/access"
 	"github.com/fleetlog/fleetlog/internal/dashboard"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -50,7 +51,7 @@ type tileSQL struct {
 
 // about begins a question about the tile's devices, from a table of telemetry.
 func (s *tiles) about(ctx context.Context, tenant string, t *dashboard.Tile, table string) (*tileSQL, error) {
-	q := &tileSQL{filterSQL: filterSQL{parameters: map[string]string{"tenant": tenant}}, from: table + " AS s"}
+	q := &tileSQL{filterSQL: filterSQL{parameters: map[string]string{"tenant": tenant}, scope: access.ScopeOf(ctx)}, from: table + " AS s"}
 	conditions := []string{"tenant = {tenant:String}"}
 	switch {
 	case len(t.Devices) > 0:
@@ -66,7 +67,11 @@ func (s *tiles) about(ctx context.Context, tenant string, t *dashboard.Tile, tab
 		}
 		conditions = append(conditions, "device IN (SELECT device FROM devices FINAL WHERE tenant = {tenant:String} AND "+q.condition(filter)+")")
 	}
-	q.where = strings.Join(conditions, " AND ")
+	sent := "" // sums and latest values do not know when their device was whose
+	if table == "telemetry" {
+		sent = "enqueued_at"
+	}
+	q.where = strings.Join(conditions, " AND ") + q.ofScope(sent)
 	return q, nil
 }
 

@@ -93,7 +93,7 @@ func (s *tiles) show(ctx context.Context, tenant string, t *dashboard.Tile, when
 // saved answers the saved query of a tile, in the tile's time.
 func (s *tiles) saved(ctx context.Context, tenant string, t *dashboard.Tile, when moment) (*apiv1.TileData, error) {
 	r := s.groups.catalog.Get(tenant, dashboard.QueryKindName, t.Query)
-	if r == nil {
+	if r == nil || !visible(ctx, r) {
 		return nil, notFound("saved query %q does not exist", t.Query)
 	}
 	asked, err := dashboard.ReadQuery(explorerQueryOf(r).GetConfiguration())
@@ -126,7 +126,7 @@ func (s *tiles) groupFilter(ctx context.Context, tenant, id string) (string, err
 func (s *tiles) properties(ctx context.Context, tenant string, t *dashboard.Tile) (*apiv1.TileData, error) {
 	var states []*eventsv1.DeviceState
 	for _, id := range t.Devices {
-		if state := s.groups.fleet.registry.Get(tenant, id); state != nil {
+		if state := inScope(ctx, s.groups.fleet.registry.Get(tenant, id)); state != nil {
 			states = append(states, state)
 		}
 	}

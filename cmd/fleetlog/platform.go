@@ -71,6 +71,7 @@ type parts struct {
 	catalog   *catalog.Catalog
 	groups    *enrollment.Groups
 	templates *template.Templates
+	directory *access.Directory
 	files     *files.Store // nil when no role here keeps files
 	keys      *device.MasterKey
 	metrics   *prometheus.Registry
@@ -166,8 +167,9 @@ func (n *node) open(ctx context.Context, p *platform, home *dataDir) (*parts, er
 		}
 	}
 	have.devices = registry.New(have.log, p.logger)
-	have.catalog = catalog.New(have.log, p.logger, enrollment.Kind(), devicegroup.Kind(), template.Kind(), deviceoperation.Kind(),
-		dashboard.Kind(), dashboard.QueryKind())
+	have.catalog = catalog.New(have.log, p.logger, append(access.Kinds(), enrollment.Kind(), devicegroup.Kind(), template.Kind(), deviceoperation.Kind(),
+		dashboard.Kind(), dashboard.QueryKind())...)
+	have.directory = access.NewDirectory(have.catalog)
 	have.templates = template.New(have.catalog, p.logger)
 	have.groups = enrollment.New(have.catalog, have.keys, p.logger)
 	return have, nil
@@ -242,7 +244,7 @@ func (n *node) addDoors(ctx context.Context, p *platform, have *parts, devices *
 }
 
 func (n *node) addAPI(p *platform, have *parts, open func(flag, addr, protocol string) (net.Listener, error)) error {
-	tokens, created, err := access.OpenAdminToken(have.home.file("admin-token"))
+	admin, created, err := access.OpenAdminToken(have.home.file("admin-token"))
 	if err != nil {
 		return err
 	}
@@ -255,7 +257,7 @@ func (n *node) addAPI(p *platform, have *parts, open func(flag, addr, protocol s
 	}
 	p.add("device operations", runner.Run)
 	api := query.NewServer(query.Deps{
-		Registry: have.devices, Catalog: have.catalog, Groups: have.groups, Templates: have.templates, Keys: have.keys, Tokens: tokens, ClickHouse: have.analytics, Operations: runner, Metrics: have.metrics, Ready: p.ready, Logger: p.logger,
+		Registry: have.devices, Catalog: have.catalog, Groups: have.groups, Templates: have.templates, Keys: have.keys, Who: access.Any{admin, access.NewTokens(have.directory)}, Directory: have.directory, ClickHouse: have.analytics, Operations: runner, Metrics: have.metrics, Ready: p.ready, Logger: p.logger,
 	})
 	rest, err := open("api-addr", n.APIAddr, "http/1.1")
 	if err != nil {

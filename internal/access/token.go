@@ -1,6 +1,7 @@
 package access
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -10,23 +11,31 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
+	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"github.com/google/renameio/v2"
 )
 
-// maxTokenBytes bounds what is hashed for a caller nobody knows yet.
-const maxTokenBytes = 4 << 10
+const (
+	// maxTokenBytes bounds what is hashed for a caller nobody knows yet.
+	maxTokenBytes = 4 << 10
+	hashBytes     = sha256.Size
+	sasScheme     = "SharedAccessSignature "
+)
 
-// Tokens knows the API tokens by their hashes.
-type Tokens struct {
-	principals map[[sha256.Size]byte]Principal
+// AdminToken is the administrator's token, which is in a file beside the log.
+type AdminToken struct {
+	hash      [sha256.Size]byte
+	principal Principal
 }
 
 // OpenAdminToken reads the administrator's token file, and makes one the first
 // time; created says which. The file holds the token in IoT Central's form, so
 // that it is the whole value of an Authorization header.
-func OpenAdminToken(path string) (tokens *Tokens, created bool, err error) {
+func OpenAdminToken(path string) (admin *AdminToken, created bool, err error) {
 	content, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		created = true
@@ -35,32 +44,43 @@ func OpenAdminToken(path string) (tokens *Tokens, created bool, err error) {
 	if err != nil {
 		return nil, false, fmt.Errorf("open administrator token: %w", err)
 	}
-	token, err := bareToken(string(content))
+	token, err := BareToken(string(content))
 	if err != nil {
 		return nil, false, fmt.Errorf("administrator token file %s: %w; delete it and start again to have a new one made", path, err)
 	}
-	admin := Principal{ID: "token:admin", Tenant: DefaultTenant}
-	return &Tokens{principals: map[[sha256.Size]byte]Principal{sha256.Sum256([]byte(token)): admin}}, created, nil
+	return &AdminToken{sha256.Sum256([]byte(token)), Principal{ID: "token:admin", Tenant: DefaultTenant, Grants: Everything()}}, created, nil
 }
 
 func createAdminToken(path string) ([]byte, error) {
-	secret := make([]byte, 32)
-	if _, err := rand.Read(secret); err != nil {
-		return nil, err
-	}
-	sig := url.QueryEscape(base64.StdEncoding.EncodeToString(secret))
-	content := []byte(sasScheme + "sr=" + DefaultTenant + "&sig=" + sig + "&skn=admin")
+	content := []byte(newToken(DefaultTenant, "admin", time.Time{}))
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
 	return content, renameio.WriteFile(path, content, 0o600)
 }
 
-const sasScheme = "SharedAccessSignature "
+// newToken makes a token in IoT Central's form (FEATURES.md TOK-02). The signature is
+// random: nothing can be derived from any of its parts.
+func newToken(tenant, id string, expiry time.Time) string {
+	secret := make([]byte, 32)
+	_, _ = rand.Read(secret) // never fails (crypto/rand)
+	token := sasScheme + "sr=" + tenant + "&sig=" + url.QueryEscape(base64.StdEncoding.EncodeToString(secret)) + "&skn=" + id
+	if !expiry.IsZero() {
+		token += "&se=" + strconv.FormatInt(expiry.UnixMilli(), 10)
+	}
+	return token
+}
 
-// bareToken strips the schemes a token may come in: `Bearer`, and the
+// NewToken makes an API token, and what is kept of it.
+func NewToken(tenant, id string, expiry time.Time) (token string, hash []byte) {
+	token = newToken(tenant, id, expiry)
+	sum := sha256.Sum256([]byte(strings.TrimPrefix(token, sasScheme)))
+	return token, sum[:]
+}
+
+// BareToken strips the schemes a token may come in: `Bearer`, and the
 // `SharedAccessSignature` that IoT Central's tokens begin with.
-func bareToken(header string) (string, error) {
+func BareToken(header string) (string, error) {
 	token := strings.TrimSpace(header)
 	for _, scheme := range []string{"Bearer ", sasScheme} {
 		if len(token) >= len(scheme) && strings.EqualFold(token[:len(scheme)], scheme) {
@@ -73,28 +93,52 @@ func bareToken(header string) (string, error) {
 	return token, nil
 }
 
-// Authenticate finds the principal of an Authorization header's value. Tokens
-// are looked up by hash, so the time it takes says nothing about how much of a
-// guess was right.
-func (t *Tokens) Authenticate(header string) (Principal, error) {
-	token, err := bareToken(header)
+// Authenticate knows the administrator's token.
+func (t *AdminToken) Authenticate(_ context.Context, header string) (Principal, error) {
+	token, err := BareToken(header)
 	if err != nil {
 		return Principal{}, ErrUnauthenticated
 	}
 	sum := sha256.Sum256([]byte(token))
-	for known, p := range t.principals {
-		if subtle.ConstantTimeCompare(known[:], sum[:]) == 1 {
-			return p, nil
-		}
+	if subtle.ConstantTimeCompare(t.hash[:], sum[:]) != 1 {
+		return Principal{}, ErrUnauthenticated
 	}
-	return Principal{}, ErrUnauthenticated
+	return t.principal, nil
 }
 
-// NewTokens knows the principals by their tokens.
-func NewTokens(principals map[string]Principal) *Tokens {
-	known := map[[sha256.Size]byte]Principal{}
-	for token, p := range principals {
-		known[sha256.Sum256([]byte(token))] = p
+// NewAdminToken is an administrator of the tenant by this token.
+func NewAdminToken(token, tenant string) *AdminToken {
+	return &AdminToken{sha256.Sum256([]byte(token)), Principal{ID: "token:admin", Tenant: tenant, Grants: Everything()}}
+}
+
+// Tokens knows the API tokens of the directory's tenants.
+type Tokens struct{ directory *Directory }
+
+// NewTokens knows the directory's tokens.
+func NewTokens(d *Directory) *Tokens { return &Tokens{d} }
+
+// Authenticate knows a token that its tenant has, until it expires. It finds it by the
+// names that it carries, which are no secret, and compares hashes in constant time.
+func (t *Tokens) Authenticate(_ context.Context, header string) (Principal, error) {
+	bare, err := BareToken(header)
+	if err != nil || !strings.HasPrefix(bare, "sr=") {
+		return Principal{}, ErrUnauthenticated
 	}
-	return &Tokens{principals: known}
+	fields, err := url.ParseQuery(bare)
+	if err != nil {
+		return Principal{}, ErrUnauthenticated
+	}
+	if err := t.directory.catalog.Ready(); err != nil {
+		return Principal{}, err
+	}
+	tenant, id := fields.Get("sr"), fields.Get("skn")
+	known := &eventsv1.ApiToken{Hash: make([]byte, hashBytes)} // what nobody's token hashes to
+	if r := t.directory.catalog.Get(tenant, TokenKind, id); r != nil {
+		known = r.Body.(*eventsv1.ApiToken)
+	}
+	sum := sha256.Sum256([]byte(bare))
+	if subtle.ConstantTimeCompare(known.GetHash(), sum[:]) != 1 || !time.Now().Before(known.GetExpiry().AsTime()) {
+		return Principal{}, ErrUnauthenticated
+	}
+	return t.directory.tokenPrincipal(tenant, id), nil
 }

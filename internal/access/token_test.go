@@ -10,7 +10,7 @@ import (
 
 func TestAdminTokenIsMadeOnceAndTakenInEveryForm(t *testing.T) {
 	path := t.TempDir() + "/admin-token"
-	tokens, created, err := OpenAdminToken(path)
+	admin, created, err := OpenAdminToken(path)
 	require.NoError(t, err)
 	require.True(t, created)
 	stat, err := os.Stat(path)
@@ -26,14 +26,14 @@ func TestAdminTokenIsMadeOnceAndTakenInEveryForm(t *testing.T) {
 	require.False(t, created)
 	bare := strings.TrimPrefix(token, "SharedAccessSignature ")
 	for _, header := range []string{token, "Bearer " + token, "bearer " + bare, "SharedAccessSignature " + bare, token + "\n"} {
-		for _, known := range []*Tokens{tokens, again} {
-			p, err := known.Authenticate(header)
+		for _, known := range []*AdminToken{admin, again} {
+			p, err := known.Authenticate(t.Context(), header)
 			require.NoError(t, err, header)
-			require.Equal(t, Principal{ID: "token:admin", Tenant: DefaultTenant}, p)
+			require.Equal(t, Principal{ID: "token:admin", Tenant: DefaultTenant, Grants: Everything()}, p)
 		}
 	}
 	for _, header := range []string{"", "Bearer", "Bearer ", "Basic " + bare, bare + "x", bare[:len(bare)-1], strings.Repeat("x", 5000)} {
-		_, err := tokens.Authenticate(header)
+		_, err := admin.Authenticate(t.Context(), header)
 		require.ErrorIs(t, err, ErrUnauthenticated, header)
 	}
 }
@@ -48,7 +48,8 @@ func TestEmptyTokenFileIsRefused(t *testing.T) {
 func TestContextWithoutPrincipalIsNobody(t *testing.T) {
 	_, err := FromContext(t.Context())
 	require.ErrorIs(t, err, ErrUnauthenticated)
-	p, err := FromContext(WithPrincipal(t.Context(), Principal{ID: "x", Tenant: "t"}))
+	require.True(t, ScopeOf(t.Context()).Nowhere())
+	p, err := FromContext(WithCaller(t.Context(), Principal{ID: "x", Tenant: "t"}, Scope{}, Scope{}))
 	require.NoError(t, err)
 	require.Equal(t, "t", p.Tenant)
 }

@@ -26,6 +26,8 @@ type Kind struct {
 	// Admit checks a body against the other resources of its tenant, in the
 	// fold; nil when there is nothing to check. It must be pure.
 	Admit func(others View, tenant, id string, body proto.Message) error
+	// Release checks a deletion against the other resources, as Admit does.
+	Release func(others View, tenant, id string) error
 }
 
 // View reads resources.
@@ -47,6 +49,16 @@ type Resource struct {
 
 // exists reports whether the resource is one there is.
 func (r *Resource) exists() bool { return r != nil && r.Body != nil }
+
+// BodyOf is what the event makes of its resource; nil for a deletion.
+func BodyOf(ev *eventsv1.CatalogEvent) proto.Message {
+	m := ev.ProtoReflect()
+	field := m.WhichOneof(m.Descriptor().Oneofs().ByName("change"))
+	if field == nil || ev.GetDeleted() != nil {
+		return nil
+	}
+	return m.Get(field).Message().Interface()
+}
 
 // maxBodyBytes bounds a resource.
 const maxBodyBytes = 512 << 10
@@ -135,6 +147,11 @@ func (k Kind) refuse(others View, before *Resource, ev *eventsv1.CatalogEvent) *
 	if ev.GetDeleted() != nil {
 		if _, builtin := k.Builtin[id]; builtin {
 			return reject(conflict, "%s %q cannot be deleted: every tenant has it; disable it instead", k.Noun, id)
+		}
+		if k.Release != nil {
+			if err := k.Release(others, ev.GetTenant(), id); err != nil {
+				return reject(conflict, "%s", err)
+			}
 		}
 		return nil
 	}

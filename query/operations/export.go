@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/csv"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/fleetlog/fleetlog/internal/devicefilter"
@@ -59,7 +60,7 @@ func (w *work) writeDevices(ctx context.Context, to io.Writer, ids []string) (mi
 			told = time.Now()
 		}
 		state := w.deps.Registry.Get(w.tenant, id)
-		if state == nil {
+		if state == nil || !w.mine(state) {
 			missing = append(missing, &problem{device: id, code: codeMissing, message: "the device does not exist"})
 			continue
 		}
@@ -110,6 +111,16 @@ func Filter(o *eventsv1.DeviceOperation) (devicefilter.Expr, error) {
 	return devicefilter.And{}, nil
 }
 
+// mine reports whether the operation may touch the device.
+func (w *work) mine(state *eventsv1.DeviceState) bool {
+	allowed := w.body.GetOrganizations()
+	if len(allowed) == 0 {
+		return true
+	}
+	outside := func(id string) bool { return !slices.Contains(allowed, id) }
+	return len(state.GetOrganizations()) > 0 && !slices.ContainsFunc(state.GetOrganizations(), outside)
+}
+
 // matching looks at each device that this node knows: its view is newer than any
 // table, and complete while ClickHouse is away.
 func (w *work) matching(ctx context.Context) ([]string, error) {
@@ -122,7 +133,9 @@ func (w *work) matching(ctx context.Context) ([]string, error) {
 	for after := ""; ; {
 		page := w.deps.Registry.List(w.tenant, after, windowRows)
 		for _, state := range page {
-			after = state.GetDevice()
+			if after = state.GetDevice(); !w.mine(state) {
+				continue
+			}
 			if !everything {
 				d, err := devicefilter.DeviceOf(state)
 				if err != nil || !devicefilter.Match(filter, d) {

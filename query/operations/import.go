@@ -191,7 +191,7 @@ func (w *work) registerOnce(ctx context.Context, one row) (*problem, error) {
 		return nil, w.change(ctx, one, false, &eventsv1.DeviceEvent{Change: &eventsv1.DeviceEvent_Registered{Registered: w.registration(one)}})
 	case known.GetRegisteredAt().AsTime().Equal(w.body.GetWindow().AsTime()):
 		return nil, nil // by this operation, before it was interrupted
-	case !w.body.GetUpdate():
+	case !w.body.GetUpdate() || !w.mine(known):
 		return &problem{line: one.line, device: one.id, code: codeExists, message: "the device exists already: import with update=true to change it"}, nil
 	}
 	return nil, w.change(ctx, one, true, &eventsv1.DeviceEvent{Change: &eventsv1.DeviceEvent_Updated{Updated: w.update(one)}})

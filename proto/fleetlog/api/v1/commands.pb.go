@@ -345,7 +345,7 @@ var File_fleetlog_api_v1_commands_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_commands_proto_rawDesc = "" +
 	"\n" +
-	"\x1efleetlog/api/v1/commands.proto\x12\x0ffleetlog.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xc3\x01\n" +
+	"\x1efleetlog/api/v1/commands.proto\x12\x0ffleetlog.api.v1\x1a\x1cfleetlog/api/v1/access.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xc3\x01\n" +
 	"\x11RunCommandRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\tR\x06module\x12\x1c\n" +
@@ -376,11 +376,13 @@ const file_fleetlog_api_v1_commands_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x03 \x01(\tH\x01R\rnextPageToken\x88\x01\x01B\f\n" +
 	"\n" +
 	"_next_linkB\x12\n" +
-	"\x10_next_page_token2\xb8\x06\n" +
-	"\x0eCommandService\x12\x9c\x03\n" +
+	"\x10_next_page_token2\xe7\x06\n" +
+	"\x0eCommandService\x12\xb9\x03\n" +
 	"\n" +
-	"RunCommand\x12\".fleetlog.api.v1.RunCommandRequest\x1a\x1e.fleetlog.api.v1.DeviceCommand\"\xc9\x02\x82\xd3\xe4\x93\x02\xc2\x02:\acommandZR:\acommand\"G/api/devices/{device_id}/components/{component}/commands/{command_name}ZL:\acommand\"A/api/devices/{device_id}/modules/{module}/commands/{command_name}Zc:\acommand\"X/api/devices/{device_id}/modules/{module}/components/{component}/commands/{command_name}\"0/api/devices/{device_id}/commands/{command_name}\x12\x86\x03\n" +
-	"\fListCommands\x12$.fleetlog.api.v1.ListCommandsRequest\x1a(.fleetlog.api.v1.DeviceCommandCollection\"\xa5\x02\x82\xd3\xe4\x93\x02\x9e\x02ZI\x12G/api/devices/{device_id}/components/{component}/commands/{command_name}ZC\x12A/api/devices/{device_id}/modules/{module}/commands/{command_name}ZZ\x12X/api/devices/{device_id}/modules/{module}/components/{component}/commands/{command_name}\x120/api/devices/{device_id}/commands/{command_name}B:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
+	"RunCommand\x12\".fleetlog.api.v1.RunCommandRequest\x1a\x1e.fleetlog.api.v1.DeviceCommand\"\xe6\x02\xca\xda\x18\x19\n" +
+	"\x17devices.executeCommands\x82\xd3\xe4\x93\x02\xc2\x02:\acommandZR:\acommand\"G/api/devices/{device_id}/components/{component}/commands/{command_name}ZL:\acommand\"A/api/devices/{device_id}/modules/{module}/commands/{command_name}Zc:\acommand\"X/api/devices/{device_id}/modules/{module}/components/{component}/commands/{command_name}\"0/api/devices/{device_id}/commands/{command_name}\x12\x98\x03\n" +
+	"\fListCommands\x12$.fleetlog.api.v1.ListCommandsRequest\x1a(.fleetlog.api.v1.DeviceCommandCollection\"\xb7\x02\xca\xda\x18\x0e\n" +
+	"\fdevices.view\x82\xd3\xe4\x93\x02\x9e\x02ZI\x12G/api/devices/{device_id}/components/{component}/commands/{command_name}ZC\x12A/api/devices/{device_id}/modules/{module}/commands/{command_name}ZZ\x12X/api/devices/{device_id}/modules/{module}/components/{component}/commands/{command_name}\x120/api/devices/{device_id}/commands/{command_name}B:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
 
 var (
 	file_fleetlog_api_v1_commands_proto_rawDescOnce sync.Once
@@ -423,6 +425,7 @@ func file_fleetlog_api_v1_commands_proto_init() {
 	if File_fleetlog_api_v1_commands_proto != nil {
 		return
 	}
+	file_fleetlog_api_v1_access_proto_init()
 	file_fleetlog_api_v1_commands_proto_msgTypes[1].OneofWrappers = []any{}
 	file_fleetlog_api_v1_commands_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}

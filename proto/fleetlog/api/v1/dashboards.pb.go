@@ -1433,7 +1433,7 @@ var File_fleetlog_api_v1_dashboards_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_dashboards_proto_rawDesc = "" +
 	"\n" +
-	" fleetlog/api/v1/dashboards.proto\x12\x0ffleetlog.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x01\n" +
+	" fleetlog/api/v1/dashboards.proto\x12\x0ffleetlog.api.v1\x1a\x1cfleetlog/api/v1/access.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x01\n" +
 	"\tDashboard\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fdisplay_name\x18\x02 \x01(\tR\vdisplayName\x12+\n" +
@@ -1541,21 +1541,33 @@ const file_fleetlog_api_v1_dashboards_proto_rawDesc = "" +
 	"\x02to\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02to\"{\n" +
 	"\x0eExploreRequest\x12=\n" +
 	"\rconfiguration\x18\x01 \x01(\v2\x17.google.protobuf.StructR\rconfiguration\x12*\n" +
-	"\x02to\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02to2\xa2\x06\n" +
-	"\x10DashboardService\x12z\n" +
-	"\x0eListDashboards\x12&.fleetlog.api.v1.ListDashboardsRequest\x1a'.fleetlog.api.v1.ListDashboardsResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/api/dashboards\x12x\n" +
-	"\fGetDashboard\x12$.fleetlog.api.v1.GetDashboardRequest\x1a\x1a.fleetlog.api.v1.Dashboard\"&\x82\xd3\xe4\x93\x02 \x12\x1e/api/dashboards/{dashboard_id}\x12\x83\x01\n" +
-	"\fPutDashboard\x12$.fleetlog.api.v1.PutDashboardRequest\x1a\x1a.fleetlog.api.v1.Dashboard\"1\x82\xd3\xe4\x93\x02+:\tdashboard\x1a\x1e/api/dashboards/{dashboard_id}\x12\x89\x01\n" +
-	"\x0fUpdateDashboard\x12'.fleetlog.api.v1.UpdateDashboardRequest\x1a\x1a.fleetlog.api.v1.Dashboard\"1\x82\xd3\xe4\x93\x02+:\tdashboard2\x1e/api/dashboards/{dashboard_id}\x12z\n" +
-	"\x0fDeleteDashboard\x12'.fleetlog.api.v1.DeleteDashboardRequest\x1a\x16.google.protobuf.Empty\"&\x82\xd3\xe4\x93\x02 *\x1e/api/dashboards/{dashboard_id}\x12\x89\x01\n" +
-	"\x10GetDashboardData\x12(.fleetlog.api.v1.GetDashboardDataRequest\x1a\x1e.fleetlog.api.v1.DashboardData\"+\x82\xd3\xe4\x93\x02%\x12#/api/dashboards/{dashboard_id}/data2\xc1\x06\n" +
-	"\x14ExplorerQueryService\x12\x8e\x01\n" +
-	"\x13ListExplorerQueries\x12+.fleetlog.api.v1.ListExplorerQueriesRequest\x1a,.fleetlog.api.v1.ListExplorerQueriesResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/api/explorerQueries\x12\x85\x01\n" +
-	"\x10GetExplorerQuery\x12(.fleetlog.api.v1.GetExplorerQueryRequest\x1a\x1e.fleetlog.api.v1.ExplorerQuery\"'\x82\xd3\xe4\x93\x02!\x12\x1f/api/explorerQueries/{query_id}\x12\x8c\x01\n" +
-	"\x10PutExplorerQuery\x12(.fleetlog.api.v1.PutExplorerQueryRequest\x1a\x1e.fleetlog.api.v1.ExplorerQuery\".\x82\xd3\xe4\x93\x02(:\x05query\x1a\x1f/api/explorerQueries/{query_id}\x12\x83\x01\n" +
-	"\x13DeleteExplorerQuery\x12+.fleetlog.api.v1.DeleteExplorerQueryRequest\x1a\x16.google.protobuf.Empty\"'\x82\xd3\xe4\x93\x02!*\x1f/api/explorerQueries/{query_id}\x12\x8d\x01\n" +
-	"\x14GetExplorerQueryData\x12,.fleetlog.api.v1.GetExplorerQueryDataRequest\x1a\x19.fleetlog.api.v1.TileData\",\x82\xd3\xe4\x93\x02&\x12$/api/explorerQueries/{query_id}/data\x12k\n" +
-	"\aExplore\x12\x1f.fleetlog.api.v1.ExploreRequest\x1a\x19.fleetlog.api.v1.TileData\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/api/explorerQueries/dataB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
+	"\x02to\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02to2\xbc\a\n" +
+	"\x10DashboardService\x12\x8f\x01\n" +
+	"\x0eListDashboards\x12&.fleetlog.api.v1.ListDashboardsRequest\x1a'.fleetlog.api.v1.ListDashboardsResponse\",\xca\xda\x18\x11\n" +
+	"\x0fdashboards.view\x82\xd3\xe4\x93\x02\x11\x12\x0f/api/dashboards\x12\x8d\x01\n" +
+	"\fGetDashboard\x12$.fleetlog.api.v1.GetDashboardRequest\x1a\x1a.fleetlog.api.v1.Dashboard\";\xca\xda\x18\x11\n" +
+	"\x0fdashboards.view\x82\xd3\xe4\x93\x02 \x12\x1e/api/dashboards/{dashboard_id}\x12\xad\x01\n" +
+	"\fPutDashboard\x12$.fleetlog.api.v1.PutDashboardRequest\x1a\x1a.fleetlog.api.v1.Dashboard\"[\xca\xda\x18&\n" +
+	"\x11dashboards.update\x12\x11dashboards.create\x82\xd3\xe4\x93\x02+:\tdashboard\x1a\x1e/api/dashboards/{dashboard_id}\x12\xa0\x01\n" +
+	"\x0fUpdateDashboard\x12'.fleetlog.api.v1.UpdateDashboardRequest\x1a\x1a.fleetlog.api.v1.Dashboard\"H\xca\xda\x18\x13\n" +
+	"\x11dashboards.update\x82\xd3\xe4\x93\x02+:\tdashboard2\x1e/api/dashboards/{dashboard_id}\x12\x91\x01\n" +
+	"\x0fDeleteDashboard\x12'.fleetlog.api.v1.DeleteDashboardRequest\x1a\x16.google.protobuf.Empty\"=\xca\xda\x18\x13\n" +
+	"\x11dashboards.delete\x82\xd3\xe4\x93\x02 *\x1e/api/dashboards/{dashboard_id}\x12\x9e\x01\n" +
+	"\x10GetDashboardData\x12(.fleetlog.api.v1.GetDashboardDataRequest\x1a\x1e.fleetlog.api.v1.DashboardData\"@\xca\xda\x18\x11\n" +
+	"\x0fdashboards.view\x82\xd3\xe4\x93\x02%\x12#/api/dashboards/{dashboard_id}/data2\xc8\a\n" +
+	"\x14ExplorerQueryService\x12\xa1\x01\n" +
+	"\x13ListExplorerQueries\x12+.fleetlog.api.v1.ListExplorerQueriesRequest\x1a,.fleetlog.api.v1.ListExplorerQueriesResponse\"/\xca\xda\x18\x0f\n" +
+	"\rexplorer.view\x82\xd3\xe4\x93\x02\x16\x12\x14/api/explorerQueries\x12\x98\x01\n" +
+	"\x10GetExplorerQuery\x12(.fleetlog.api.v1.GetExplorerQueryRequest\x1a\x1e.fleetlog.api.v1.ExplorerQuery\":\xca\xda\x18\x0f\n" +
+	"\rexplorer.view\x82\xd3\xe4\x93\x02!\x12\x1f/api/explorerQueries/{query_id}\x12\xb2\x01\n" +
+	"\x10PutExplorerQuery\x12(.fleetlog.api.v1.PutExplorerQueryRequest\x1a\x1e.fleetlog.api.v1.ExplorerQuery\"T\xca\xda\x18\"\n" +
+	"\x0fexplorer.update\x12\x0fexplorer.create\x82\xd3\xe4\x93\x02(:\x05query\x1a\x1f/api/explorerQueries/{query_id}\x12\x98\x01\n" +
+	"\x13DeleteExplorerQuery\x12+.fleetlog.api.v1.DeleteExplorerQueryRequest\x1a\x16.google.protobuf.Empty\"<\xca\xda\x18\x11\n" +
+	"\x0fexplorer.delete\x82\xd3\xe4\x93\x02!*\x1f/api/explorerQueries/{query_id}\x12\xa0\x01\n" +
+	"\x14GetExplorerQueryData\x12,.fleetlog.api.v1.GetExplorerQueryDataRequest\x1a\x19.fleetlog.api.v1.TileData\"?\xca\xda\x18\x0f\n" +
+	"\rexplorer.view\x82\xd3\xe4\x93\x02&\x12$/api/explorerQueries/{query_id}/data\x12~\n" +
+	"\aExplore\x12\x1f.fleetlog.api.v1.ExploreRequest\x1a\x19.fleetlog.api.v1.TileData\"7\xca\xda\x18\x0f\n" +
+	"\rexplorer.view\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/api/explorerQueries/dataB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
 
 var (
 	file_fleetlog_api_v1_dashboards_proto_rawDescOnce sync.Once
@@ -1656,6 +1668,7 @@ func file_fleetlog_api_v1_dashboards_proto_init() {
 	if File_fleetlog_api_v1_dashboards_proto != nil {
 		return
 	}
+	file_fleetlog_api_v1_access_proto_init()
 	file_fleetlog_api_v1_dashboards_proto_msgTypes[2].OneofWrappers = []any{}
 	file_fleetlog_api_v1_dashboards_proto_msgTypes[4].OneofWrappers = []any{}
 	file_fleetlog_api_v1_dashboards_proto_msgTypes[11].OneofWrappers = []any{}

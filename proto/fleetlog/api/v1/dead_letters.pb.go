@@ -293,7 +293,7 @@ var File_fleetlog_api_v1_dead_letters_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_dead_letters_proto_rawDesc = "" +
 	"\n" +
-	"\"fleetlog/api/v1/dead_letters.proto\x12\x0ffleetlog.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x01\n" +
+	"\"fleetlog/api/v1/dead_letters.proto\x12\x0ffleetlog.api.v1\x1a\x1cfleetlog/api/v1/access.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x01\n" +
 	"\x16ListDeadLettersRequest\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\tR\x05stage\x12.\n" +
 	"\x04from\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
@@ -323,9 +323,10 @@ const file_fleetlog_api_v1_dead_letters_proto_rawDesc = "" +
 	" \x01(\rR\fpayloadBytes\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\x93\x01\n" +
-	"\x11DeadLetterService\x12~\n" +
-	"\x0fListDeadLetters\x12'.fleetlog.api.v1.ListDeadLettersRequest\x1a(.fleetlog.api.v1.ListDeadLettersResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/api/deadLettersB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xaf\x01\n" +
+	"\x11DeadLetterService\x12\x99\x01\n" +
+	"\x0fListDeadLetters\x12'.fleetlog.api.v1.ListDeadLettersRequest\x1a(.fleetlog.api.v1.ListDeadLettersResponse\"3\xca\xda\x18\x17\n" +
+	"\x13devices.viewRawData\x18\x01\x82\xd3\xe4\x93\x02\x12\x12\x10/api/deadLettersB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
 
 var (
 	file_fleetlog_api_v1_dead_letters_proto_rawDescOnce sync.Once
@@ -367,6 +368,7 @@ func file_fleetlog_api_v1_dead_letters_proto_init() {
 	if File_fleetlog_api_v1_dead_letters_proto != nil {
 		return
 	}
+	file_fleetlog_api_v1_access_proto_init()
 	file_fleetlog_api_v1_dead_letters_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

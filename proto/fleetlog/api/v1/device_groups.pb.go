@@ -768,7 +768,7 @@ var File_fleetlog_api_v1_device_groups_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_device_groups_proto_rawDesc = "" +
 	"\n" +
-	"#fleetlog/api/v1/device_groups.proto\x12\x0ffleetlog.api.v1\x1a\x1dfleetlog/api/v1/devices.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x01\n" +
+	"#fleetlog/api/v1/device_groups.proto\x12\x0ffleetlog.api.v1\x1a\x1cfleetlog/api/v1/access.proto\x1a\x1dfleetlog/api/v1/devices.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x01\n" +
 	"\vDeviceGroup\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04etag\x18\x02 \x01(\tR\x04etag\x12!\n" +
@@ -827,15 +827,22 @@ const file_fleetlog_api_v1_device_groups_proto_rawDesc = "" +
 	"\vmaxpagesize\x18\x02 \x01(\x05R\vmaxpagesize\"a\n" +
 	"\x1aPreviewDeviceGroupResponse\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x12-\n" +
-	"\x05value\x18\x02 \x03(\v2\x17.fleetlog.api.v1.DeviceR\x05value2\x9a\b\n" +
-	"\x12DeviceGroupService\x12\x82\x01\n" +
-	"\x10ListDeviceGroups\x12(.fleetlog.api.v1.ListDeviceGroupsRequest\x1a).fleetlog.api.v1.ListDeviceGroupsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/api/deviceGroups\x12\x83\x01\n" +
-	"\x0eGetDeviceGroup\x12&.fleetlog.api.v1.GetDeviceGroupRequest\x1a\x1c.fleetlog.api.v1.DeviceGroup\"+\x82\xd3\xe4\x93\x02%\x12#/api/deviceGroups/{device_group_id}\x12\x91\x01\n" +
-	"\x0ePutDeviceGroup\x12&.fleetlog.api.v1.PutDeviceGroupRequest\x1a\x1c.fleetlog.api.v1.DeviceGroup\"9\x82\xd3\xe4\x93\x023:\fdevice_group\x1a#/api/deviceGroups/{device_group_id}\x12\x97\x01\n" +
-	"\x11UpdateDeviceGroup\x12).fleetlog.api.v1.UpdateDeviceGroupRequest\x1a\x1c.fleetlog.api.v1.DeviceGroup\"9\x82\xd3\xe4\x93\x023:\fdevice_group2#/api/deviceGroups/{device_group_id}\x12\x83\x01\n" +
-	"\x11DeleteDeviceGroup\x12).fleetlog.api.v1.DeleteDeviceGroupRequest\x1a\x16.google.protobuf.Empty\"+\x82\xd3\xe4\x93\x02%*#/api/deviceGroups/{device_group_id}\x12\xae\x01\n" +
-	"\x16ListDeviceGroupDevices\x12..fleetlog.api.v1.ListDeviceGroupDevicesRequest\x1a/.fleetlog.api.v1.ListDeviceGroupDevicesResponse\"3\x82\xd3\xe4\x93\x02-\x12+/api/deviceGroups/{device_group_id}/devices\x12\x93\x01\n" +
-	"\x12PreviewDeviceGroup\x12*.fleetlog.api.v1.PreviewDeviceGroupRequest\x1a+.fleetlog.api.v1.PreviewDeviceGroupResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/api/deviceGroups/previewB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
+	"\x05value\x18\x02 \x03(\v2\x17.fleetlog.api.v1.DeviceR\x05value2\xd6\t\n" +
+	"\x12DeviceGroupService\x12\x99\x01\n" +
+	"\x10ListDeviceGroups\x12(.fleetlog.api.v1.ListDeviceGroupsRequest\x1a).fleetlog.api.v1.ListDeviceGroupsResponse\"0\xca\xda\x18\x13\n" +
+	"\x11deviceGroups.view\x82\xd3\xe4\x93\x02\x13\x12\x11/api/deviceGroups\x12\x9a\x01\n" +
+	"\x0eGetDeviceGroup\x12&.fleetlog.api.v1.GetDeviceGroupRequest\x1a\x1c.fleetlog.api.v1.DeviceGroup\"B\xca\xda\x18\x13\n" +
+	"\x11deviceGroups.view\x82\xd3\xe4\x93\x02%\x12#/api/deviceGroups/{device_group_id}\x12\xbf\x01\n" +
+	"\x0ePutDeviceGroup\x12&.fleetlog.api.v1.PutDeviceGroupRequest\x1a\x1c.fleetlog.api.v1.DeviceGroup\"g\xca\xda\x18*\n" +
+	"\x13deviceGroups.update\x12\x13deviceGroups.create\x82\xd3\xe4\x93\x023:\fdevice_group\x1a#/api/deviceGroups/{device_group_id}\x12\xb0\x01\n" +
+	"\x11UpdateDeviceGroup\x12).fleetlog.api.v1.UpdateDeviceGroupRequest\x1a\x1c.fleetlog.api.v1.DeviceGroup\"R\xca\xda\x18\x15\n" +
+	"\x13deviceGroups.update\x82\xd3\xe4\x93\x023:\fdevice_group2#/api/deviceGroups/{device_group_id}\x12\x9c\x01\n" +
+	"\x11DeleteDeviceGroup\x12).fleetlog.api.v1.DeleteDeviceGroupRequest\x1a\x16.google.protobuf.Empty\"D\xca\xda\x18\x15\n" +
+	"\x13deviceGroups.delete\x82\xd3\xe4\x93\x02%*#/api/deviceGroups/{device_group_id}\x12\xc5\x01\n" +
+	"\x16ListDeviceGroupDevices\x12..fleetlog.api.v1.ListDeviceGroupDevicesRequest\x1a/.fleetlog.api.v1.ListDeviceGroupDevicesResponse\"J\xca\xda\x18\x13\n" +
+	"\x11deviceGroups.view\x82\xd3\xe4\x93\x02-\x12+/api/deviceGroups/{device_group_id}/devices\x12\xaa\x01\n" +
+	"\x12PreviewDeviceGroup\x12*.fleetlog.api.v1.PreviewDeviceGroupRequest\x1a+.fleetlog.api.v1.PreviewDeviceGroupResponse\";\xca\xda\x18\x13\n" +
+	"\x11deviceGroups.view\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/api/deviceGroups/previewB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
 
 var (
 	file_fleetlog_api_v1_device_groups_proto_rawDescOnce sync.Once
@@ -900,6 +907,7 @@ func file_fleetlog_api_v1_device_groups_proto_init() {
 	if File_fleetlog_api_v1_device_groups_proto != nil {
 		return
 	}
+	file_fleetlog_api_v1_access_proto_init()
 	file_fleetlog_api_v1_devices_proto_init()
 	file_fleetlog_api_v1_device_groups_proto_msgTypes[1].OneofWrappers = []any{}
 	file_fleetlog_api_v1_device_groups_proto_msgTypes[3].OneofWrappers = []any{}

@@ -643,7 +643,7 @@ var File_fleetlog_api_v1_device_history_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_device_history_proto_rawDesc = "" +
 	"\n" +
-	"$fleetlog/api/v1/device_history.proto\x12\x0ffleetlog.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x02\n" +
+	"$fleetlog/api/v1/device_history.proto\x12\x0ffleetlog.api.v1\x1a\x1cfleetlog/api/v1/access.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x02\n" +
 	"\x17ListDeviceEventsRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12.\n" +
 	"\x04from\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
@@ -697,11 +697,13 @@ const file_fleetlog_api_v1_device_history_proto_rawDesc = "" +
 	"DeviceDiff\x121\n" +
 	"\x04from\x18\x01 \x01(\v2\x1d.fleetlog.api.v1.DeviceMomentR\x04from\x12-\n" +
 	"\x02to\x18\x02 \x01(\v2\x1d.fleetlog.api.v1.DeviceMomentR\x02to\x127\n" +
-	"\achanges\x18\x03 \x03(\v2\x1d.fleetlog.api.v1.DeviceChangeR\achanges2\x9f\x02\n" +
-	"\x14DeviceHistoryService\x12\x90\x01\n" +
-	"\x10ListDeviceEvents\x12(.fleetlog.api.v1.ListDeviceEventsRequest\x1a).fleetlog.api.v1.ListDeviceEventsResponse\"'\x82\xd3\xe4\x93\x02!\x12\x1f/api/devices/{device_id}/events\x12t\n" +
+	"\achanges\x18\x03 \x03(\v2\x1d.fleetlog.api.v1.DeviceChangeR\achanges2\xc4\x02\n" +
+	"\x14DeviceHistoryService\x12\xa2\x01\n" +
+	"\x10ListDeviceEvents\x12(.fleetlog.api.v1.ListDeviceEventsRequest\x1a).fleetlog.api.v1.ListDeviceEventsResponse\"9\xca\xda\x18\x0e\n" +
+	"\fdevices.view\x82\xd3\xe4\x93\x02!\x12\x1f/api/devices/{device_id}/events\x12\x86\x01\n" +
 	"\n" +
-	"DiffDevice\x12\".fleetlog.api.v1.DiffDeviceRequest\x1a\x1b.fleetlog.api.v1.DeviceDiff\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/api/devices/{device_id}/diffB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
+	"DiffDevice\x12\".fleetlog.api.v1.DiffDeviceRequest\x1a\x1b.fleetlog.api.v1.DeviceDiff\"7\xca\xda\x18\x0e\n" +
+	"\fdevices.view\x82\xd3\xe4\x93\x02\x1f\x12\x1d/api/devices/{device_id}/diffB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
 
 var (
 	file_fleetlog_api_v1_device_history_proto_rawDescOnce sync.Once
@@ -762,6 +764,7 @@ func file_fleetlog_api_v1_device_history_proto_init() {
 	if File_fleetlog_api_v1_device_history_proto != nil {
 		return
 	}
+	file_fleetlog_api_v1_access_proto_init()
 	file_fleetlog_api_v1_device_history_proto_msgTypes[1].OneofWrappers = []any{}
 	file_fleetlog_api_v1_device_history_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}

@@ -716,7 +716,7 @@ var File_fleetlog_api_v1_device_operations_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_device_operations_proto_rawDesc = "" +
 	"\n" +
-	"'fleetlog/api/v1/device_operations.proto\x12\x0ffleetlog.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x05\n" +
+	"'fleetlog/api/v1/device_operations.proto\x12\x0ffleetlog.api.v1\x1a\x1cfleetlog/api/v1/access.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x05\n" +
 	"\x0fDeviceOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04etag\x18\x02 \x01(\tR\x04etag\x12\x12\n" +
@@ -776,16 +776,25 @@ const file_fleetlog_api_v1_device_operations_proto_rawDesc = "" +
 	"\x1fGetDeviceOperationErrorsRequest\x12!\n" +
 	"\foperation_id\x18\x01 \x01(\tR\voperationId\"D\n" +
 	"\x1fGetDeviceOperationResultRequest\x12!\n" +
-	"\foperation_id\x18\x01 \x01(\tR\voperationId2\xa4\t\n" +
-	"\x16DeviceOperationService\x12\x80\x01\n" +
-	"\rImportDevices\x12%.fleetlog.api.v1.ImportDevicesRequest\x1a .fleetlog.api.v1.DeviceOperation\"$\x82\xd3\xe4\x93\x02\x1e:\acontent\"\x13/api/devices/import(\x01\x12x\n" +
-	"\rExportDevices\x12%.fleetlog.api.v1.ExportDevicesRequest\x1a .fleetlog.api.v1.DeviceOperation\"\x1e\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/api/devices/export\x12\x92\x01\n" +
-	"\x14ListDeviceOperations\x12,.fleetlog.api.v1.ListDeviceOperationsRequest\x1a-.fleetlog.api.v1.ListDeviceOperationsResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/api/deviceOperations\x12\x90\x01\n" +
-	"\x12GetDeviceOperation\x12*.fleetlog.api.v1.GetDeviceOperationRequest\x1a .fleetlog.api.v1.DeviceOperation\",\x82\xd3\xe4\x93\x02&\x12$/api/deviceOperations/{operation_id}\x12\x9d\x01\n" +
-	"\x15CancelDeviceOperation\x12-.fleetlog.api.v1.CancelDeviceOperationRequest\x1a .fleetlog.api.v1.DeviceOperation\"3\x82\xd3\xe4\x93\x02-\"+/api/deviceOperations/{operation_id}/cancel\x12\x8c\x01\n" +
-	"\x15DeleteDeviceOperation\x12-.fleetlog.api.v1.DeleteDeviceOperationRequest\x1a\x16.google.protobuf.Empty\",\x82\xd3\xe4\x93\x02&*$/api/deviceOperations/{operation_id}\x12\x99\x01\n" +
-	"\x18GetDeviceOperationErrors\x120.fleetlog.api.v1.GetDeviceOperationErrorsRequest\x1a\x14.google.api.HttpBody\"3\x82\xd3\xe4\x93\x02-\x12+/api/deviceOperations/{operation_id}/errors0\x01\x12\x99\x01\n" +
-	"\x18GetDeviceOperationResult\x120.fleetlog.api.v1.GetDeviceOperationResultRequest\x1a\x14.google.api.HttpBody\"3\x82\xd3\xe4\x93\x02-\x12+/api/deviceOperations/{operation_id}/result0\x01B:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
+	"\foperation_id\x18\x01 \x01(\tR\voperationId2\xb7\n" +
+	"\n" +
+	"\x16DeviceOperationService\x12\x94\x01\n" +
+	"\rImportDevices\x12%.fleetlog.api.v1.ImportDevicesRequest\x1a .fleetlog.api.v1.DeviceOperation\"8\xca\xda\x18\x10\n" +
+	"\x0edevices.create\x82\xd3\xe4\x93\x02\x1e:\acontent\"\x13/api/devices/import(\x01\x12\x8a\x01\n" +
+	"\rExportDevices\x12%.fleetlog.api.v1.ExportDevicesRequest\x1a .fleetlog.api.v1.DeviceOperation\"0\xca\xda\x18\x0e\n" +
+	"\fdevices.view\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/api/devices/export\x12\xa4\x01\n" +
+	"\x14ListDeviceOperations\x12,.fleetlog.api.v1.ListDeviceOperationsRequest\x1a-.fleetlog.api.v1.ListDeviceOperationsResponse\"/\xca\xda\x18\x0e\n" +
+	"\fdevices.view\x82\xd3\xe4\x93\x02\x17\x12\x15/api/deviceOperations\x12\xa2\x01\n" +
+	"\x12GetDeviceOperation\x12*.fleetlog.api.v1.GetDeviceOperationRequest\x1a .fleetlog.api.v1.DeviceOperation\">\xca\xda\x18\x0e\n" +
+	"\fdevices.view\x82\xd3\xe4\x93\x02&\x12$/api/deviceOperations/{operation_id}\x12\xaf\x01\n" +
+	"\x15CancelDeviceOperation\x12-.fleetlog.api.v1.CancelDeviceOperationRequest\x1a .fleetlog.api.v1.DeviceOperation\"E\xca\xda\x18\x0e\n" +
+	"\fdevices.view\x82\xd3\xe4\x93\x02-\"+/api/deviceOperations/{operation_id}/cancel\x12\x9e\x01\n" +
+	"\x15DeleteDeviceOperation\x12-.fleetlog.api.v1.DeleteDeviceOperationRequest\x1a\x16.google.protobuf.Empty\">\xca\xda\x18\x0e\n" +
+	"\fdevices.view\x82\xd3\xe4\x93\x02&*$/api/deviceOperations/{operation_id}\x12\xab\x01\n" +
+	"\x18GetDeviceOperationErrors\x120.fleetlog.api.v1.GetDeviceOperationErrorsRequest\x1a\x14.google.api.HttpBody\"E\xca\xda\x18\x0e\n" +
+	"\fdevices.view\x82\xd3\xe4\x93\x02-\x12+/api/deviceOperations/{operation_id}/errors0\x01\x12\xab\x01\n" +
+	"\x18GetDeviceOperationResult\x120.fleetlog.api.v1.GetDeviceOperationResultRequest\x1a\x14.google.api.HttpBody\"E\xca\xda\x18\x0e\n" +
+	"\fdevices.view\x82\xd3\xe4\x93\x02-\x12+/api/deviceOperations/{operation_id}/result0\x01B:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
 
 var (
 	file_fleetlog_api_v1_device_operations_proto_rawDescOnce sync.Once
@@ -849,6 +858,7 @@ func file_fleetlog_api_v1_device_operations_proto_init() {
 	if File_fleetlog_api_v1_device_operations_proto != nil {
 		return
 	}
+	file_fleetlog_api_v1_access_proto_init()
 	file_fleetlog_api_v1_device_operations_proto_msgTypes[0].OneofWrappers = []any{}
 	file_fleetlog_api_v1_device_operations_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}

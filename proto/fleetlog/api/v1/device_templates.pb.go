@@ -1009,7 +1009,7 @@ var File_fleetlog_api_v1_device_templates_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_device_templates_proto_rawDesc = "" +
 	"\n" +
-	"&fleetlog/api/v1/device_templates.proto\x12\x0ffleetlog.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\"u\n" +
+	"&fleetlog/api/v1/device_templates.proto\x12\x0ffleetlog.api.v1\x1a\x1cfleetlog/api/v1/access.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\"u\n" +
 	"\x1aListDeviceTemplatesRequest\x12 \n" +
 	"\vmaxpagesize\x18\x01 \x01(\x05R\vmaxpagesize\x12\x1d\n" +
 	"\n" +
@@ -1069,21 +1069,34 @@ const file_fleetlog_api_v1_device_templates_proto_rawDesc = "" +
 	"\bleft_out\x18\x02 \x03(\v2<.fleetlog.api.v1.GenerateDeviceTemplateResponse.LeftOutEntryR\aleftOut\x1a:\n" +
 	"\fLeftOutEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xc4\x10\n" +
-	"\x15DeviceTemplateService\x12\x8e\x01\n" +
-	"\x13ListDeviceTemplates\x12+.fleetlog.api.v1.ListDeviceTemplatesRequest\x1a,.fleetlog.api.v1.ListDeviceTemplatesResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/api/deviceTemplates\x12\x8a\x01\n" +
-	"\x11GetDeviceTemplate\x12).fleetlog.api.v1.GetDeviceTemplateRequest\x1a\x17.google.protobuf.Struct\"1\x82\xd3\xe4\x93\x02+\x12)/api/deviceTemplates/{device_template_id}\x12\x94\x01\n" +
-	"\x11PutDeviceTemplate\x12).fleetlog.api.v1.PutDeviceTemplateRequest\x1a\x17.google.protobuf.Struct\";\x82\xd3\xe4\x93\x025:\btemplate\x1a)/api/deviceTemplates/{device_template_id}\x12\x9a\x01\n" +
-	"\x14UpdateDeviceTemplate\x12,.fleetlog.api.v1.UpdateDeviceTemplateRequest\x1a\x17.google.protobuf.Struct\";\x82\xd3\xe4\x93\x025:\btemplate2)/api/deviceTemplates/{device_template_id}\x12\x8f\x01\n" +
-	"\x14DeleteDeviceTemplate\x12,.fleetlog.api.v1.DeleteDeviceTemplateRequest\x1a\x16.google.protobuf.Empty\"1\x82\xd3\xe4\x93\x02+*)/api/deviceTemplates/{device_template_id}\x12\x9a\x01\n" +
-	"\x16GetDeviceTemplateDraft\x12..fleetlog.api.v1.GetDeviceTemplateDraftRequest\x1a\x17.google.protobuf.Struct\"7\x82\xd3\xe4\x93\x021\x12//api/deviceTemplates/{device_template_id}/draft\x12\xa4\x01\n" +
-	"\x16PutDeviceTemplateDraft\x12..fleetlog.api.v1.PutDeviceTemplateDraftRequest\x1a\x17.google.protobuf.Struct\"A\x82\xd3\xe4\x93\x02;:\btemplate\x1a//api/deviceTemplates/{device_template_id}/draft\x12\x9f\x01\n" +
-	"\x19DeleteDeviceTemplateDraft\x121.fleetlog.api.v1.DeleteDeviceTemplateDraftRequest\x1a\x16.google.protobuf.Empty\"7\x82\xd3\xe4\x93\x021*//api/deviceTemplates/{device_template_id}/draft\x12\x9a\x01\n" +
-	"\x15PublishDeviceTemplate\x12-.fleetlog.api.v1.PublishDeviceTemplateRequest\x1a\x17.google.protobuf.Struct\"9\x82\xd3\xe4\x93\x023\"1/api/deviceTemplates/{device_template_id}/publish\x12\xbd\x01\n" +
-	"\x19ListDeviceTemplateChanges\x121.fleetlog.api.v1.ListDeviceTemplateChangesRequest\x1a2.fleetlog.api.v1.ListDeviceTemplateChangesResponse\"9\x82\xd3\xe4\x93\x023\x121/api/deviceTemplates/{device_template_id}/changes\x12\xa7\x01\n" +
-	"\x1bCreateDeviceTemplateVersion\x123.fleetlog.api.v1.CreateDeviceTemplateVersionRequest\x1a\x17.google.protobuf.Struct\":\x82\xd3\xe4\x93\x024\"2/api/deviceTemplates/{device_template_id}/versions\x12\xaa\x01\n" +
-	"\x16ValidateDeviceTemplate\x12..fleetlog.api.v1.ValidateDeviceTemplateRequest\x1a/.fleetlog.api.v1.ValidateDeviceTemplateResponse\"/\x82\xd3\xe4\x93\x02):\btemplate\"\x1d/api/deviceTemplates/validate\x12\xac\x01\n" +
-	"\x16GenerateDeviceTemplate\x12..fleetlog.api.v1.GenerateDeviceTemplateRequest\x1a/.fleetlog.api.v1.GenerateDeviceTemplateResponse\"1\x82\xd3\xe4\x93\x02+\")/api/devices/{device_id}/generateTemplateB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xb6\x13\n" +
+	"\x15DeviceTemplateService\x12\xa8\x01\n" +
+	"\x13ListDeviceTemplates\x12+.fleetlog.api.v1.ListDeviceTemplatesRequest\x1a,.fleetlog.api.v1.ListDeviceTemplatesResponse\"6\xca\xda\x18\x16\n" +
+	"\x14deviceTemplates.view\x82\xd3\xe4\x93\x02\x16\x12\x14/api/deviceTemplates\x12\xa4\x01\n" +
+	"\x11GetDeviceTemplate\x12).fleetlog.api.v1.GetDeviceTemplateRequest\x1a\x17.google.protobuf.Struct\"K\xca\xda\x18\x16\n" +
+	"\x14deviceTemplates.view\x82\xd3\xe4\x93\x02+\x12)/api/deviceTemplates/{device_template_id}\x12\xb2\x01\n" +
+	"\x11PutDeviceTemplate\x12).fleetlog.api.v1.PutDeviceTemplateRequest\x1a\x17.google.protobuf.Struct\"Y\xca\xda\x18\x1a\n" +
+	"\x16deviceTemplates.manage\x18\x01\x82\xd3\xe4\x93\x025:\btemplate\x1a)/api/deviceTemplates/{device_template_id}\x12\xb8\x01\n" +
+	"\x14UpdateDeviceTemplate\x12,.fleetlog.api.v1.UpdateDeviceTemplateRequest\x1a\x17.google.protobuf.Struct\"Y\xca\xda\x18\x1a\n" +
+	"\x16deviceTemplates.manage\x18\x01\x82\xd3\xe4\x93\x025:\btemplate2)/api/deviceTemplates/{device_template_id}\x12\xad\x01\n" +
+	"\x14DeleteDeviceTemplate\x12,.fleetlog.api.v1.DeleteDeviceTemplateRequest\x1a\x16.google.protobuf.Empty\"O\xca\xda\x18\x1a\n" +
+	"\x16deviceTemplates.manage\x18\x01\x82\xd3\xe4\x93\x02+*)/api/deviceTemplates/{device_template_id}\x12\xb4\x01\n" +
+	"\x16GetDeviceTemplateDraft\x12..fleetlog.api.v1.GetDeviceTemplateDraftRequest\x1a\x17.google.protobuf.Struct\"Q\xca\xda\x18\x16\n" +
+	"\x14deviceTemplates.view\x82\xd3\xe4\x93\x021\x12//api/deviceTemplates/{device_template_id}/draft\x12\xc2\x01\n" +
+	"\x16PutDeviceTemplateDraft\x12..fleetlog.api.v1.PutDeviceTemplateDraftRequest\x1a\x17.google.protobuf.Struct\"_\xca\xda\x18\x1a\n" +
+	"\x16deviceTemplates.manage\x18\x01\x82\xd3\xe4\x93\x02;:\btemplate\x1a//api/deviceTemplates/{device_template_id}/draft\x12\xbd\x01\n" +
+	"\x19DeleteDeviceTemplateDraft\x121.fleetlog.api.v1.DeleteDeviceTemplateDraftRequest\x1a\x16.google.protobuf.Empty\"U\xca\xda\x18\x1a\n" +
+	"\x16deviceTemplates.manage\x18\x01\x82\xd3\xe4\x93\x021*//api/deviceTemplates/{device_template_id}/draft\x12\xb8\x01\n" +
+	"\x15PublishDeviceTemplate\x12-.fleetlog.api.v1.PublishDeviceTemplateRequest\x1a\x17.google.protobuf.Struct\"W\xca\xda\x18\x1a\n" +
+	"\x16deviceTemplates.manage\x18\x01\x82\xd3\xe4\x93\x023\"1/api/deviceTemplates/{device_template_id}/publish\x12\xd7\x01\n" +
+	"\x19ListDeviceTemplateChanges\x121.fleetlog.api.v1.ListDeviceTemplateChangesRequest\x1a2.fleetlog.api.v1.ListDeviceTemplateChangesResponse\"S\xca\xda\x18\x16\n" +
+	"\x14deviceTemplates.view\x82\xd3\xe4\x93\x023\x121/api/deviceTemplates/{device_template_id}/changes\x12\xc5\x01\n" +
+	"\x1bCreateDeviceTemplateVersion\x123.fleetlog.api.v1.CreateDeviceTemplateVersionRequest\x1a\x17.google.protobuf.Struct\"X\xca\xda\x18\x1a\n" +
+	"\x16deviceTemplates.manage\x18\x01\x82\xd3\xe4\x93\x024\"2/api/deviceTemplates/{device_template_id}/versions\x12\xc4\x01\n" +
+	"\x16ValidateDeviceTemplate\x12..fleetlog.api.v1.ValidateDeviceTemplateRequest\x1a/.fleetlog.api.v1.ValidateDeviceTemplateResponse\"I\xca\xda\x18\x16\n" +
+	"\x14deviceTemplates.view\x82\xd3\xe4\x93\x02):\btemplate\"\x1d/api/deviceTemplates/validate\x12\xca\x01\n" +
+	"\x16GenerateDeviceTemplate\x12..fleetlog.api.v1.GenerateDeviceTemplateRequest\x1a/.fleetlog.api.v1.GenerateDeviceTemplateResponse\"O\xca\xda\x18\x1a\n" +
+	"\x16deviceTemplates.manage\x18\x01\x82\xd3\xe4\x93\x02+\")/api/devices/{device_id}/generateTemplateB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
 
 var (
 	file_fleetlog_api_v1_device_templates_proto_rawDescOnce sync.Once
@@ -1170,6 +1183,7 @@ func file_fleetlog_api_v1_device_templates_proto_init() {
 	if File_fleetlog_api_v1_device_templates_proto != nil {
 		return
 	}
+	file_fleetlog_api_v1_access_proto_init()
 	file_fleetlog_api_v1_device_templates_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -1085,7 +1085,7 @@ var File_fleetlog_api_v1_devices_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_devices_proto_rawDesc = "" +
 	"\n" +
-	"\x1dfleetlog/api/v1/devices.proto\x12\x0ffleetlog.api.v1\x1a!fleetlog/api/v1/attestation.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a.protoc-gen-openapiv2/options/annotations.proto\"\xc2\x03\n" +
+	"\x1dfleetlog/api/v1/devices.proto\x12\x0ffleetlog.api.v1\x1a\x1cfleetlog/api/v1/access.proto\x1a!fleetlog/api/v1/attestation.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a.protoc-gen-openapiv2/options/annotations.proto\"\xc2\x03\n" +
 	"\x06Device\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04etag\x18\x02 \x01(\tR\x04etag\x12!\n" +
@@ -1177,19 +1177,30 @@ const file_fleetlog_api_v1_devices_proto_rawDesc = "" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12>\n" +
 	"\vattestation\x18\x02 \x01(\v2\x1c.fleetlog.api.v1.AttestationR\vattestation\"=\n" +
 	"\x1eDeleteDeviceAttestationRequest\x12\x1b\n" +
-	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId2\xc6\v\n" +
-	"\rDeviceService\x12n\n" +
-	"\vListDevices\x12#.fleetlog.api.v1.ListDevicesRequest\x1a$.fleetlog.api.v1.ListDevicesResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/api/devices\x12i\n" +
-	"\tGetDevice\x12!.fleetlog.api.v1.GetDeviceRequest\x1a\x17.fleetlog.api.v1.Device\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/api/devices/{device_id}\x12q\n" +
-	"\tPutDevice\x12!.fleetlog.api.v1.PutDeviceRequest\x1a\x17.fleetlog.api.v1.Device\"(\x82\xd3\xe4\x93\x02\":\x06device\x1a\x18/api/devices/{device_id}\x12w\n" +
-	"\fUpdateDevice\x12$.fleetlog.api.v1.UpdateDeviceRequest\x1a\x17.fleetlog.api.v1.Device\"(\x82\xd3\xe4\x93\x02\":\x06device2\x18/api/devices/{device_id}\x12n\n" +
-	"\fDeleteDevice\x12$.fleetlog.api.v1.DeleteDeviceRequest\x1a\x16.google.protobuf.Empty\" \x82\xd3\xe4\x93\x02\x1a*\x18/api/devices/{device_id}\x12\x96\x01\n" +
-	"\x14GetDeviceCredentials\x12,.fleetlog.api.v1.GetDeviceCredentialsRequest\x1a\".fleetlog.api.v1.DeviceCredentials\",\x82\xd3\xe4\x93\x02&\x12$/api/devices/{device_id}/credentials\x12y\n" +
-	"\rApproveDevice\x12%.fleetlog.api.v1.ApproveDeviceRequest\x1a\x17.fleetlog.api.v1.Device\"(\x82\xd3\xe4\x93\x02\"\" /api/devices/{device_id}/approve\x12\x90\x01\n" +
-	"\x14GetDeviceAttestation\x12,.fleetlog.api.v1.GetDeviceAttestationRequest\x1a\x1c.fleetlog.api.v1.Attestation\",\x82\xd3\xe4\x93\x02&\x12$/api/devices/{device_id}/attestation\x12\x9d\x01\n" +
-	"\x14PutDeviceAttestation\x12,.fleetlog.api.v1.PutDeviceAttestationRequest\x1a\x1c.fleetlog.api.v1.Attestation\"9\x82\xd3\xe4\x93\x023:\vattestation\x1a$/api/devices/{device_id}/attestation\x12\xa3\x01\n" +
-	"\x17UpdateDeviceAttestation\x12/.fleetlog.api.v1.UpdateDeviceAttestationRequest\x1a\x1c.fleetlog.api.v1.Attestation\"9\x82\xd3\xe4\x93\x023:\vattestation2$/api/devices/{device_id}/attestation\x12\x90\x01\n" +
-	"\x17DeleteDeviceAttestation\x12/.fleetlog.api.v1.DeleteDeviceAttestationRequest\x1a\x16.google.protobuf.Empty\",\x82\xd3\xe4\x93\x02&*$/api/devices/{device_id}/attestationB\xb2\x03\x92A\xf4\x02\x12\xd4\x01\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId2\x8e\x0e\n" +
+	"\rDeviceService\x12\x80\x01\n" +
+	"\vListDevices\x12#.fleetlog.api.v1.ListDevicesRequest\x1a$.fleetlog.api.v1.ListDevicesResponse\"&\xca\xda\x18\x0e\n" +
+	"\fdevices.view\x82\xd3\xe4\x93\x02\x0e\x12\f/api/devices\x12{\n" +
+	"\tGetDevice\x12!.fleetlog.api.v1.GetDeviceRequest\x1a\x17.fleetlog.api.v1.Device\"2\xca\xda\x18\x0e\n" +
+	"\fdevices.view\x82\xd3\xe4\x93\x02\x1a\x12\x18/api/devices/{device_id}\x12\x95\x01\n" +
+	"\tPutDevice\x12!.fleetlog.api.v1.PutDeviceRequest\x1a\x17.fleetlog.api.v1.Device\"L\xca\xda\x18 \n" +
+	"\x0edevices.update\x12\x0edevices.create\x82\xd3\xe4\x93\x02\":\x06device\x1a\x18/api/devices/{device_id}\x12\x8b\x01\n" +
+	"\fUpdateDevice\x12$.fleetlog.api.v1.UpdateDeviceRequest\x1a\x17.fleetlog.api.v1.Device\"<\xca\xda\x18\x10\n" +
+	"\x0edevices.update\x82\xd3\xe4\x93\x02\":\x06device2\x18/api/devices/{device_id}\x12\x82\x01\n" +
+	"\fDeleteDevice\x12$.fleetlog.api.v1.DeleteDeviceRequest\x1a\x16.google.protobuf.Empty\"4\xca\xda\x18\x10\n" +
+	"\x0edevices.delete\x82\xd3\xe4\x93\x02\x1a*\x18/api/devices/{device_id}\x12\xbb\x01\n" +
+	"\x14GetDeviceCredentials\x12,.fleetlog.api.v1.GetDeviceCredentialsRequest\x1a\".fleetlog.api.v1.DeviceCredentials\"Q\xca\xda\x18!\n" +
+	"\x1fdeviceConnectivity.readInstance\x82\xd3\xe4\x93\x02&\x12$/api/devices/{device_id}/credentials\x12\x8d\x01\n" +
+	"\rApproveDevice\x12%.fleetlog.api.v1.ApproveDeviceRequest\x1a\x17.fleetlog.api.v1.Device\"<\xca\xda\x18\x10\n" +
+	"\x0edevices.update\x82\xd3\xe4\x93\x02\"\" /api/devices/{device_id}/approve\x12\xb5\x01\n" +
+	"\x14GetDeviceAttestation\x12,.fleetlog.api.v1.GetDeviceAttestationRequest\x1a\x1c.fleetlog.api.v1.Attestation\"Q\xca\xda\x18!\n" +
+	"\x1fdeviceConnectivity.readInstance\x82\xd3\xe4\x93\x02&\x12$/api/devices/{device_id}/attestation\x12\xc4\x01\n" +
+	"\x14PutDeviceAttestation\x12,.fleetlog.api.v1.PutDeviceAttestationRequest\x1a\x1c.fleetlog.api.v1.Attestation\"`\xca\xda\x18#\n" +
+	"!deviceConnectivity.manageInstance\x82\xd3\xe4\x93\x023:\vattestation\x1a$/api/devices/{device_id}/attestation\x12\xca\x01\n" +
+	"\x17UpdateDeviceAttestation\x12/.fleetlog.api.v1.UpdateDeviceAttestationRequest\x1a\x1c.fleetlog.api.v1.Attestation\"`\xca\xda\x18#\n" +
+	"!deviceConnectivity.manageInstance\x82\xd3\xe4\x93\x023:\vattestation2$/api/devices/{device_id}/attestation\x12\xb7\x01\n" +
+	"\x17DeleteDeviceAttestation\x12/.fleetlog.api.v1.DeleteDeviceAttestationRequest\x1a\x16.google.protobuf.Empty\"S\xca\xda\x18#\n" +
+	"!deviceConnectivity.manageInstance\x82\xd3\xe4\x93\x02&*$/api/devices/{device_id}/attestationB\xb2\x03\x92A\xf4\x02\x12\xd4\x01\n" +
 	"\fFleetlog API\x12\xbf\x01Devices and their telemetry. Paths and shapes follow the Azure IoT Central REST API (2022-07-31); send `Authorization: Bearer <token>` or IoT Central's bare `SharedAccessSignature …` value.2\x02v1*\x02\x01\x022\x10application/json:\x10application/jsonZf\n" +
 	"d\n" +
 	"\x05token\x12[\b\x02\x12F`Bearer <token>`, or the token as it stands in <data-dir>/admin-token.\x1a\rAuthorization \x02b\v\n" +
@@ -1284,6 +1295,7 @@ func file_fleetlog_api_v1_devices_proto_init() {
 	if File_fleetlog_api_v1_devices_proto != nil {
 		return
 	}
+	file_fleetlog_api_v1_access_proto_init()
 	file_fleetlog_api_v1_attestation_proto_init()
 	file_fleetlog_api_v1_devices_proto_msgTypes[0].OneofWrappers = []any{}
 	file_fleetlog_api_v1_devices_proto_msgTypes[1].OneofWrappers = []any{}

@@ -931,7 +931,7 @@ var File_fleetlog_api_v1_enrollment_groups_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_enrollment_groups_proto_rawDesc = "" +
 	"\n" +
-	"'fleetlog/api/v1/enrollment_groups.proto\x12\x0ffleetlog.api.v1\x1a!fleetlog/api/v1/attestation.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xb0\x02\n" +
+	"'fleetlog/api/v1/enrollment_groups.proto\x12\x0ffleetlog.api.v1\x1a\x1cfleetlog/api/v1/access.proto\x1a!fleetlog/api/v1/attestation.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xb0\x02\n" +
 	"\x0fEnrollmentGroup\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04etag\x18\x02 \x01(\tR\x04etag\x12!\n" +
@@ -1002,18 +1002,28 @@ const file_fleetlog_api_v1_enrollment_groups_proto_rawDesc = "" +
 	"\x14X509VerificationCode\x12+\n" +
 	"\x11verification_code\x18\x01 \x01(\tR\x10verificationCode\"?\n" +
 	"\x1bX509VerificationCertificate\x12 \n" +
-	"\vcertificate\x18\x01 \x01(\tR\vcertificate2\x81\x0e\n" +
-	"\x16EnrollmentGroupService\x12\x92\x01\n" +
-	"\x14ListEnrollmentGroups\x12,.fleetlog.api.v1.ListEnrollmentGroupsRequest\x1a-.fleetlog.api.v1.ListEnrollmentGroupsResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/api/enrollmentGroups\x12\x97\x01\n" +
-	"\x12GetEnrollmentGroup\x12*.fleetlog.api.v1.GetEnrollmentGroupRequest\x1a .fleetlog.api.v1.EnrollmentGroup\"3\x82\xd3\xe4\x93\x02-\x12+/api/enrollmentGroups/{enrollment_group_id}\x12\xa9\x01\n" +
-	"\x12PutEnrollmentGroup\x12*.fleetlog.api.v1.PutEnrollmentGroupRequest\x1a .fleetlog.api.v1.EnrollmentGroup\"E\x82\xd3\xe4\x93\x02?:\x10enrollment_group\x1a+/api/enrollmentGroups/{enrollment_group_id}\x12\xaf\x01\n" +
-	"\x15UpdateEnrollmentGroup\x12-.fleetlog.api.v1.UpdateEnrollmentGroupRequest\x1a .fleetlog.api.v1.EnrollmentGroup\"E\x82\xd3\xe4\x93\x02?:\x10enrollment_group2+/api/enrollmentGroups/{enrollment_group_id}\x12\x93\x01\n" +
-	"\x15DeleteEnrollmentGroup\x12-.fleetlog.api.v1.DeleteEnrollmentGroupRequest\x1a\x16.google.protobuf.Empty\"3\x82\xd3\xe4\x93\x02-*+/api/enrollmentGroups/{enrollment_group_id}\x12\xb9\x01\n" +
-	"\x15GetSigningCertificate\x12-.fleetlog.api.v1.GetSigningCertificateRequest\x1a'.fleetlog.api.v1.SigningX509Certificate\"H\x82\xd3\xe4\x93\x02B\x12@/api/enrollmentGroups/{enrollment_group_id}/certificates/{entry}\x12\xc6\x01\n" +
-	"\x15PutSigningCertificate\x12-.fleetlog.api.v1.PutSigningCertificateRequest\x1a'.fleetlog.api.v1.SigningX509Certificate\"U\x82\xd3\xe4\x93\x02O:\vcertificate\x1a@/api/enrollmentGroups/{enrollment_group_id}/certificates/{entry}\x12\xae\x01\n" +
-	"\x18DeleteSigningCertificate\x120.fleetlog.api.v1.DeleteSigningCertificateRequest\x1a\x16.google.protobuf.Empty\"H\x82\xd3\xe4\x93\x02B*@/api/enrollmentGroups/{enrollment_group_id}/certificates/{entry}\x12\xd6\x01\n" +
-	"\x18GenerateVerificationCode\x120.fleetlog.api.v1.GenerateVerificationCodeRequest\x1a%.fleetlog.api.v1.X509VerificationCode\"a\x82\xd3\xe4\x93\x02[\"Y/api/enrollmentGroups/{enrollment_group_id}/certificates/{entry}/generateVerificationCode\x12\xb4\x01\n" +
-	"\x11VerifyCertificate\x12).fleetlog.api.v1.VerifyCertificateRequest\x1a\x16.google.protobuf.Empty\"\\\x82\xd3\xe4\x93\x02V:\vcertificate\"G/api/enrollmentGroups/{enrollment_group_id}/certificates/{entry}/verifyB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
+	"\vcertificate\x18\x01 \x01(\tR\vcertificate2\x83\x11\n" +
+	"\x16EnrollmentGroupService\x12\xb7\x01\n" +
+	"\x14ListEnrollmentGroups\x12,.fleetlog.api.v1.ListEnrollmentGroupsRequest\x1a-.fleetlog.api.v1.ListEnrollmentGroupsResponse\"B\xca\xda\x18!\n" +
+	"\x1ddeviceConnectivity.readGlobal\x18\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/api/enrollmentGroups\x12\xbc\x01\n" +
+	"\x12GetEnrollmentGroup\x12*.fleetlog.api.v1.GetEnrollmentGroupRequest\x1a .fleetlog.api.v1.EnrollmentGroup\"X\xca\xda\x18!\n" +
+	"\x1ddeviceConnectivity.readGlobal\x18\x01\x82\xd3\xe4\x93\x02-\x12+/api/enrollmentGroups/{enrollment_group_id}\x12\xd0\x01\n" +
+	"\x12PutEnrollmentGroup\x12*.fleetlog.api.v1.PutEnrollmentGroupRequest\x1a .fleetlog.api.v1.EnrollmentGroup\"l\xca\xda\x18#\n" +
+	"\x1fdeviceConnectivity.manageGlobal\x18\x01\x82\xd3\xe4\x93\x02?:\x10enrollment_group\x1a+/api/enrollmentGroups/{enrollment_group_id}\x12\xd6\x01\n" +
+	"\x15UpdateEnrollmentGroup\x12-.fleetlog.api.v1.UpdateEnrollmentGroupRequest\x1a .fleetlog.api.v1.EnrollmentGroup\"l\xca\xda\x18#\n" +
+	"\x1fdeviceConnectivity.manageGlobal\x18\x01\x82\xd3\xe4\x93\x02?:\x10enrollment_group2+/api/enrollmentGroups/{enrollment_group_id}\x12\xba\x01\n" +
+	"\x15DeleteEnrollmentGroup\x12-.fleetlog.api.v1.DeleteEnrollmentGroupRequest\x1a\x16.google.protobuf.Empty\"Z\xca\xda\x18#\n" +
+	"\x1fdeviceConnectivity.manageGlobal\x18\x01\x82\xd3\xe4\x93\x02-*+/api/enrollmentGroups/{enrollment_group_id}\x12\xde\x01\n" +
+	"\x15GetSigningCertificate\x12-.fleetlog.api.v1.GetSigningCertificateRequest\x1a'.fleetlog.api.v1.SigningX509Certificate\"m\xca\xda\x18!\n" +
+	"\x1ddeviceConnectivity.readGlobal\x18\x01\x82\xd3\xe4\x93\x02B\x12@/api/enrollmentGroups/{enrollment_group_id}/certificates/{entry}\x12\xed\x01\n" +
+	"\x15PutSigningCertificate\x12-.fleetlog.api.v1.PutSigningCertificateRequest\x1a'.fleetlog.api.v1.SigningX509Certificate\"|\xca\xda\x18#\n" +
+	"\x1fdeviceConnectivity.manageGlobal\x18\x01\x82\xd3\xe4\x93\x02O:\vcertificate\x1a@/api/enrollmentGroups/{enrollment_group_id}/certificates/{entry}\x12\xd5\x01\n" +
+	"\x18DeleteSigningCertificate\x120.fleetlog.api.v1.DeleteSigningCertificateRequest\x1a\x16.google.protobuf.Empty\"o\xca\xda\x18#\n" +
+	"\x1fdeviceConnectivity.manageGlobal\x18\x01\x82\xd3\xe4\x93\x02B*@/api/enrollmentGroups/{enrollment_group_id}/certificates/{entry}\x12\xfe\x01\n" +
+	"\x18GenerateVerificationCode\x120.fleetlog.api.v1.GenerateVerificationCodeRequest\x1a%.fleetlog.api.v1.X509VerificationCode\"\x88\x01\xca\xda\x18#\n" +
+	"\x1fdeviceConnectivity.manageGlobal\x18\x01\x82\xd3\xe4\x93\x02[\"Y/api/enrollmentGroups/{enrollment_group_id}/certificates/{entry}/generateVerificationCode\x12\xdc\x01\n" +
+	"\x11VerifyCertificate\x12).fleetlog.api.v1.VerifyCertificateRequest\x1a\x16.google.protobuf.Empty\"\x83\x01\xca\xda\x18#\n" +
+	"\x1fdeviceConnectivity.manageGlobal\x18\x01\x82\xd3\xe4\x93\x02V:\vcertificate\"G/api/enrollmentGroups/{enrollment_group_id}/certificates/{entry}/verifyB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
 
 var (
 	file_fleetlog_api_v1_enrollment_groups_proto_rawDescOnce sync.Once
@@ -1088,6 +1098,7 @@ func file_fleetlog_api_v1_enrollment_groups_proto_init() {
 	if File_fleetlog_api_v1_enrollment_groups_proto != nil {
 		return
 	}
+	file_fleetlog_api_v1_access_proto_init()
 	file_fleetlog_api_v1_attestation_proto_init()
 	file_fleetlog_api_v1_enrollment_groups_proto_msgTypes[0].OneofWrappers = []any{}
 	file_fleetlog_api_v1_enrollment_groups_proto_msgTypes[1].OneofWrappers = []any{}

@@ -428,7 +428,7 @@ var File_fleetlog_api_v1_messages_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_messages_proto_rawDesc = "" +
 	"\n" +
-	"\x1efleetlog/api/v1/messages.proto\x12\x0ffleetlog.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x01\n" +
+	"\x1efleetlog/api/v1/messages.proto\x12\x0ffleetlog.api.v1\x1a\x1cfleetlog/api/v1/access.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x01\n" +
 	"\x15EnqueueMessageRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\tR\x06module\x12?\n" +
@@ -462,11 +462,14 @@ const file_fleetlog_api_v1_messages_proto_rawDesc = "" +
 	"\x06module\x18\x02 \x01(\tR\x06module\"h\n" +
 	"\x15PurgeMessagesResponse\x122\n" +
 	"\x15total_messages_purged\x18\x01 \x01(\x05R\x13totalMessagesPurged\x12\x1b\n" +
-	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId2\xc8\x04\n" +
-	"\x0eMessageService\x12\xc8\x01\n" +
-	"\x0eEnqueueMessage\x12&.fleetlog.api.v1.EnqueueMessageRequest\x1a%.fleetlog.api.v1.CloudToDeviceMessage\"g\x82\xd3\xe4\x93\x02a:\amessageZ8:\amessage\"-/api/devices/{device_id}/modules/{module}/c2d\"\x1c/api/devices/{device_id}/c2d\x12\xb2\x01\n" +
-	"\fListMessages\x12$.fleetlog.api.v1.ListMessagesRequest\x1a%.fleetlog.api.v1.ListMessagesResponse\"U\x82\xd3\xe4\x93\x02OZ/\x12-/api/devices/{device_id}/modules/{module}/c2d\x12\x1c/api/devices/{device_id}/c2d\x12\xb5\x01\n" +
-	"\rPurgeMessages\x12%.fleetlog.api.v1.PurgeMessagesRequest\x1a&.fleetlog.api.v1.PurgeMessagesResponse\"U\x82\xd3\xe4\x93\x02OZ/*-/api/devices/{device_id}/modules/{module}/c2d*\x1c/api/devices/{device_id}/c2dB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
+	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId2\x95\x05\n" +
+	"\x0eMessageService\x12\xe6\x01\n" +
+	"\x0eEnqueueMessage\x12&.fleetlog.api.v1.EnqueueMessageRequest\x1a%.fleetlog.api.v1.CloudToDeviceMessage\"\x84\x01\xca\xda\x18\x19\n" +
+	"\x17devices.executeCommands\x82\xd3\xe4\x93\x02a:\amessageZ8:\amessage\"-/api/devices/{device_id}/modules/{module}/c2d\"\x1c/api/devices/{device_id}/c2d\x12\xc4\x01\n" +
+	"\fListMessages\x12$.fleetlog.api.v1.ListMessagesRequest\x1a%.fleetlog.api.v1.ListMessagesResponse\"g\xca\xda\x18\x0e\n" +
+	"\fdevices.view\x82\xd3\xe4\x93\x02OZ/\x12-/api/devices/{device_id}/modules/{module}/c2d\x12\x1c/api/devices/{device_id}/c2d\x12\xd2\x01\n" +
+	"\rPurgeMessages\x12%.fleetlog.api.v1.PurgeMessagesRequest\x1a&.fleetlog.api.v1.PurgeMessagesResponse\"r\xca\xda\x18\x19\n" +
+	"\x17devices.executeCommands\x82\xd3\xe4\x93\x02OZ/*-/api/devices/{device_id}/modules/{module}/c2d*\x1c/api/devices/{device_id}/c2dB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
 
 var (
 	file_fleetlog_api_v1_messages_proto_rawDescOnce sync.Once
@@ -517,6 +520,7 @@ func file_fleetlog_api_v1_messages_proto_init() {
 	if File_fleetlog_api_v1_messages_proto != nil {
 		return
 	}
+	file_fleetlog_api_v1_access_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -645,7 +645,7 @@ var File_fleetlog_api_v1_modules_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_modules_proto_rawDesc = "" +
 	"\n" +
-	"\x1dfleetlog/api/v1/modules.proto\x12\x0ffleetlog.api.v1\x1a\x1dfleetlog/api/v1/devices.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\"I\n" +
+	"\x1dfleetlog/api/v1/modules.proto\x12\x0ffleetlog.api.v1\x1a\x1cfleetlog/api/v1/access.proto\x1a\x1dfleetlog/api/v1/devices.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\"I\n" +
 	"\x12ListModulesRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12\x16\n" +
 	"\x06system\x18\x02 \x01(\bR\x06system\"J\n" +
@@ -685,14 +685,20 @@ const file_fleetlog_api_v1_modules_proto_rawDesc = "" +
 	"\x11ModuleCredentials\x12\x1f\n" +
 	"\vprimary_key\x18\x01 \x01(\tR\n" +
 	"primaryKey\x12#\n" +
-	"\rsecondary_key\x18\x02 \x01(\tR\fsecondaryKey2\xc1\a\n" +
-	"\rModuleService\x12\x82\x01\n" +
-	"\vListModules\x12#.fleetlog.api.v1.ListModulesRequest\x1a$.fleetlog.api.v1.ListModulesResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /api/devices/{device_id}/modules\x12\xc6\x01\n" +
-	"\x0eListComponents\x12&.fleetlog.api.v1.ListComponentsRequest\x1a'.fleetlog.api.v1.ListComponentsResponse\"c\x82\xd3\xe4\x93\x02]Z6\x124/api/devices/{device_id}/modules/{module}/components\x12#/api/devices/{device_id}/components\x12\xb3\x01\n" +
-	"\x17ApplyDeploymentManifest\x12/.fleetlog.api.v1.ApplyDeploymentManifestRequest\x1a#.fleetlog.api.v1.DeploymentManifest\"B\x82\xd3\xe4\x93\x02<:\bmanifest\"0/api/devices/{device_id}/applyDeploymentManifest\x12\x80\x01\n" +
-	"\tPutModule\x12!.fleetlog.api.v1.PutModuleRequest\x1a\x1d.fleetlog.api.v1.DeviceModule\"1\x82\xd3\xe4\x93\x02+\x1a)/api/devices/{device_id}/modules/{module}\x12\x7f\n" +
-	"\fDeleteModule\x12$.fleetlog.api.v1.DeleteModuleRequest\x1a\x16.google.protobuf.Empty\"1\x82\xd3\xe4\x93\x02+*)/api/devices/{device_id}/modules/{module}\x12\xa7\x01\n" +
-	"\x14GetModuleCredentials\x12,.fleetlog.api.v1.GetModuleCredentialsRequest\x1a\".fleetlog.api.v1.ModuleCredentials\"=\x82\xd3\xe4\x93\x027\x125/api/devices/{device_id}/modules/{module}/credentialsB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
+	"\rsecondary_key\x18\x02 \x01(\tR\fsecondaryKey2\xdb\b\n" +
+	"\rModuleService\x12\x94\x01\n" +
+	"\vListModules\x12#.fleetlog.api.v1.ListModulesRequest\x1a$.fleetlog.api.v1.ListModulesResponse\":\xca\xda\x18\x0e\n" +
+	"\fdevices.view\x82\xd3\xe4\x93\x02\"\x12 /api/devices/{device_id}/modules\x12\xd8\x01\n" +
+	"\x0eListComponents\x12&.fleetlog.api.v1.ListComponentsRequest\x1a'.fleetlog.api.v1.ListComponentsResponse\"u\xca\xda\x18\x0e\n" +
+	"\fdevices.view\x82\xd3\xe4\x93\x02]Z6\x124/api/devices/{device_id}/modules/{module}/components\x12#/api/devices/{device_id}/components\x12\xdb\x01\n" +
+	"\x17ApplyDeploymentManifest\x12/.fleetlog.api.v1.ApplyDeploymentManifestRequest\x1a#.fleetlog.api.v1.DeploymentManifest\"j\xca\xda\x18$\n" +
+	"\"deploymentManifests.manageInstance\x82\xd3\xe4\x93\x02<:\bmanifest\"0/api/devices/{device_id}/applyDeploymentManifest\x12\x94\x01\n" +
+	"\tPutModule\x12!.fleetlog.api.v1.PutModuleRequest\x1a\x1d.fleetlog.api.v1.DeviceModule\"E\xca\xda\x18\x10\n" +
+	"\x0edevices.update\x82\xd3\xe4\x93\x02+\x1a)/api/devices/{device_id}/modules/{module}\x12\x93\x01\n" +
+	"\fDeleteModule\x12$.fleetlog.api.v1.DeleteModuleRequest\x1a\x16.google.protobuf.Empty\"E\xca\xda\x18\x10\n" +
+	"\x0edevices.update\x82\xd3\xe4\x93\x02+*)/api/devices/{device_id}/modules/{module}\x12\xcc\x01\n" +
+	"\x14GetModuleCredentials\x12,.fleetlog.api.v1.GetModuleCredentialsRequest\x1a\".fleetlog.api.v1.ModuleCredentials\"b\xca\xda\x18!\n" +
+	"\x1fdeviceConnectivity.readInstance\x82\xd3\xe4\x93\x027\x125/api/devices/{device_id}/modules/{module}/credentialsB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
 
 var (
 	file_fleetlog_api_v1_modules_proto_rawDescOnce sync.Once
@@ -750,6 +756,7 @@ func file_fleetlog_api_v1_modules_proto_init() {
 	if File_fleetlog_api_v1_modules_proto != nil {
 		return
 	}
+	file_fleetlog_api_v1_access_proto_init()
 	file_fleetlog_api_v1_devices_proto_init()
 	file_fleetlog_api_v1_modules_proto_msgTypes[4].OneofWrappers = []any{}
 	file_fleetlog_api_v1_modules_proto_msgTypes[9].OneofWrappers = []any{}

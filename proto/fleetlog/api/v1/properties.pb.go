@@ -263,7 +263,7 @@ var File_fleetlog_api_v1_properties_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_properties_proto_rawDesc = "" +
 	"\n" +
-	" fleetlog/api/v1/properties.proto\x12\x0ffleetlog.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x01\n" +
+	" fleetlog/api/v1/properties.proto\x12\x0ffleetlog.api.v1\x1a\x1cfleetlog/api/v1/access.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x01\n" +
 	"\x14GetPropertiesRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12\x16\n" +
 	"\x06module\x18\x02 \x01(\tR\x06module\x12\x1c\n" +
@@ -285,15 +285,18 @@ const file_fleetlog_api_v1_properties_proto_rawDesc = "" +
 	"\n" +
 	"properties\x18\x04 \x01(\v2\x17.google.protobuf.StructR\n" +
 	"properties\x12\x1c\n" +
-	"\tunmodeled\x18\x05 \x01(\bR\tunmodeled2\xd1\b\n" +
-	"\x0fPropertyService\x12\xc3\x02\n" +
-	"\rGetProperties\x12%.fleetlog.api.v1.GetPropertiesRequest\x1a\x17.google.protobuf.Struct\"\xf1\x01\x82\xd3\xe4\x93\x02\xea\x01Z<\x12:/api/devices/{device_id}/components/{component}/propertiesZ6\x124/api/devices/{device_id}/modules/{module}/propertiesZM\x12K/api/devices/{device_id}/modules/{module}/components/{component}/properties\x12#/api/devices/{device_id}/properties\x12\xfb\x02\n" +
-	"\x11ReplaceProperties\x12).fleetlog.api.v1.ReplacePropertiesRequest\x1a\x17.google.protobuf.Struct\"\xa1\x02\x82\xd3\xe4\x93\x02\x9a\x02:\n" +
+	"\tunmodeled\x18\x05 \x01(\bR\tunmodeled2\x8b\t\n" +
+	"\x0fPropertyService\x12\xd5\x02\n" +
+	"\rGetProperties\x12%.fleetlog.api.v1.GetPropertiesRequest\x1a\x17.google.protobuf.Struct\"\x83\x02\xca\xda\x18\x0e\n" +
+	"\fdevices.view\x82\xd3\xe4\x93\x02\xea\x01Z<\x12:/api/devices/{device_id}/components/{component}/propertiesZ6\x124/api/devices/{device_id}/modules/{module}/propertiesZM\x12K/api/devices/{device_id}/modules/{module}/components/{component}/properties\x12#/api/devices/{device_id}/properties\x12\x8f\x03\n" +
+	"\x11ReplaceProperties\x12).fleetlog.api.v1.ReplacePropertiesRequest\x1a\x17.google.protobuf.Struct\"\xb5\x02\xca\xda\x18\x10\n" +
+	"\x0edevices.update\x82\xd3\xe4\x93\x02\x9a\x02:\n" +
 	"propertiesZH:\n" +
 	"properties\x1a:/api/devices/{device_id}/components/{component}/propertiesZB:\n" +
 	"properties\x1a4/api/devices/{device_id}/modules/{module}/propertiesZY:\n" +
-	"properties\x1aK/api/devices/{device_id}/modules/{module}/components/{component}/properties\x1a#/api/devices/{device_id}/properties\x12\xf9\x02\n" +
-	"\x10UpdateProperties\x12(.fleetlog.api.v1.UpdatePropertiesRequest\x1a\x17.google.protobuf.Struct\"\xa1\x02\x82\xd3\xe4\x93\x02\x9a\x02:\n" +
+	"properties\x1aK/api/devices/{device_id}/modules/{module}/components/{component}/properties\x1a#/api/devices/{device_id}/properties\x12\x8d\x03\n" +
+	"\x10UpdateProperties\x12(.fleetlog.api.v1.UpdatePropertiesRequest\x1a\x17.google.protobuf.Struct\"\xb5\x02\xca\xda\x18\x10\n" +
+	"\x0edevices.update\x82\xd3\xe4\x93\x02\x9a\x02:\n" +
 	"propertiesZH:\n" +
 	"properties2:/api/devices/{device_id}/components/{component}/propertiesZB:\n" +
 	"properties24/api/devices/{device_id}/modules/{module}/propertiesZY:\n" +
@@ -341,6 +344,7 @@ func file_fleetlog_api_v1_properties_proto_init() {
 	if File_fleetlog_api_v1_properties_proto != nil {
 		return
 	}
+	file_fleetlog_api_v1_access_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

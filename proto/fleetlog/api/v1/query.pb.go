@@ -312,7 +312,7 @@ var File_fleetlog_api_v1_query_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_query_proto_rawDesc = "" +
 	"\n" +
-	"\x1bfleetlog/api/v1/query.proto\x12\x0ffleetlog.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\"}\n" +
+	"\x1bfleetlog/api/v1/query.proto\x12\x0ffleetlog.api.v1\x1a\x1cfleetlog/api/v1/access.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cgoogle/protobuf/struct.proto\"}\n" +
 	"\fQueryRequest\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\x12\x16\n" +
 	"\x06format\x18\x02 \x01(\tR\x06format\x12 \n" +
@@ -334,12 +334,15 @@ const file_fleetlog_api_v1_query_proto_rawDesc = "" +
 	"\x05notes\x18\x04 \x03(\tR\x05notes\x1a=\n" +
 	"\x0fParametersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xaa\x02\n" +
-	"\fQueryService\x12U\n" +
-	"\x05Query\x12\x1d.fleetlog.api.v1.QueryRequest\x1a\x14.google.api.HttpBody\"\x15\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
-	"/api/query0\x01\x12R\n" +
-	"\vStreamQuery\x12#.fleetlog.api.v1.StreamQueryRequest\x1a\x1a.fleetlog.api.v1.QueryRows\"\x000\x01\x12o\n" +
-	"\fExplainQuery\x12$.fleetlog.api.v1.ExplainQueryRequest\x1a\x1a.fleetlog.api.v1.QueryPlan\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/api/query/explainB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xe4\x02\n" +
+	"\fQueryService\x12h\n" +
+	"\x05Query\x12\x1d.fleetlog.api.v1.QueryRequest\x1a\x14.google.api.HttpBody\"(\xca\xda\x18\x0f\n" +
+	"\rexplorer.view\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
+	"/api/query0\x01\x12e\n" +
+	"\vStreamQuery\x12#.fleetlog.api.v1.StreamQueryRequest\x1a\x1a.fleetlog.api.v1.QueryRows\"\x13\xca\xda\x18\x0f\n" +
+	"\rexplorer.view0\x01\x12\x82\x01\n" +
+	"\fExplainQuery\x12$.fleetlog.api.v1.ExplainQueryRequest\x1a\x1a.fleetlog.api.v1.QueryPlan\"0\xca\xda\x18\x0f\n" +
+	"\rexplorer.view\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/api/query/explainB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
 
 var (
 	file_fleetlog_api_v1_query_proto_rawDescOnce sync.Once
@@ -385,6 +388,7 @@ func file_fleetlog_api_v1_query_proto_init() {
 	if File_fleetlog_api_v1_query_proto != nil {
 		return
 	}
+	file_fleetlog_api_v1_access_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -446,7 +446,7 @@ var File_fleetlog_api_v1_relationships_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_relationships_proto_rawDesc = "" +
 	"\n" +
-	"#fleetlog/api/v1/relationships.proto\x12\x0ffleetlog.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\"T\n" +
+	"#fleetlog/api/v1/relationships.proto\x12\x0ffleetlog.api.v1\x1a\x1cfleetlog/api/v1/access.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\"T\n" +
 	"\x12DeviceRelationship\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
@@ -476,13 +476,18 @@ const file_fleetlog_api_v1_relationships_proto_rawDesc = "" +
 	"\frelationship\x18\x03 \x01(\v2#.fleetlog.api.v1.DeviceRelationshipR\frelationship\"a\n" +
 	"\x19DeleteRelationshipRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12'\n" +
-	"\x0frelationship_id\x18\x02 \x01(\tR\x0erelationshipId2\xdd\x06\n" +
-	"\x13RelationshipService\x12\x9a\x01\n" +
-	"\x11ListRelationships\x12).fleetlog.api.v1.ListRelationshipsRequest\x1a*.fleetlog.api.v1.ListRelationshipsResponse\".\x82\xd3\xe4\x93\x02(\x12&/api/devices/{device_id}/relationships\x12\xa1\x01\n" +
-	"\x0fGetRelationship\x12'.fleetlog.api.v1.GetRelationshipRequest\x1a#.fleetlog.api.v1.DeviceRelationship\"@\x82\xd3\xe4\x93\x02:\x128/api/devices/{device_id}/relationships/{relationship_id}\x12\xaf\x01\n" +
-	"\x0fPutRelationship\x12'.fleetlog.api.v1.PutRelationshipRequest\x1a#.fleetlog.api.v1.DeviceRelationship\"N\x82\xd3\xe4\x93\x02H:\frelationship\x1a8/api/devices/{device_id}/relationships/{relationship_id}\x12\xb5\x01\n" +
-	"\x12UpdateRelationship\x12*.fleetlog.api.v1.UpdateRelationshipRequest\x1a#.fleetlog.api.v1.DeviceRelationship\"N\x82\xd3\xe4\x93\x02H:\frelationship28/api/devices/{device_id}/relationships/{relationship_id}\x12\x9a\x01\n" +
-	"\x12DeleteRelationship\x12*.fleetlog.api.v1.DeleteRelationshipRequest\x1a\x16.google.protobuf.Empty\"@\x82\xd3\xe4\x93\x02:*8/api/devices/{device_id}/relationships/{relationship_id}B:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
+	"\x0frelationship_id\x18\x02 \x01(\tR\x0erelationshipId2\xbd\a\n" +
+	"\x13RelationshipService\x12\xac\x01\n" +
+	"\x11ListRelationships\x12).fleetlog.api.v1.ListRelationshipsRequest\x1a*.fleetlog.api.v1.ListRelationshipsResponse\"@\xca\xda\x18\x0e\n" +
+	"\fdevices.view\x82\xd3\xe4\x93\x02(\x12&/api/devices/{device_id}/relationships\x12\xb3\x01\n" +
+	"\x0fGetRelationship\x12'.fleetlog.api.v1.GetRelationshipRequest\x1a#.fleetlog.api.v1.DeviceRelationship\"R\xca\xda\x18\x0e\n" +
+	"\fdevices.view\x82\xd3\xe4\x93\x02:\x128/api/devices/{device_id}/relationships/{relationship_id}\x12\xc3\x01\n" +
+	"\x0fPutRelationship\x12'.fleetlog.api.v1.PutRelationshipRequest\x1a#.fleetlog.api.v1.DeviceRelationship\"b\xca\xda\x18\x10\n" +
+	"\x0edevices.update\x82\xd3\xe4\x93\x02H:\frelationship\x1a8/api/devices/{device_id}/relationships/{relationship_id}\x12\xc9\x01\n" +
+	"\x12UpdateRelationship\x12*.fleetlog.api.v1.UpdateRelationshipRequest\x1a#.fleetlog.api.v1.DeviceRelationship\"b\xca\xda\x18\x10\n" +
+	"\x0edevices.update\x82\xd3\xe4\x93\x02H:\frelationship28/api/devices/{device_id}/relationships/{relationship_id}\x12\xae\x01\n" +
+	"\x12DeleteRelationship\x12*.fleetlog.api.v1.DeleteRelationshipRequest\x1a\x16.google.protobuf.Empty\"T\xca\xda\x18\x10\n" +
+	"\x0edevices.update\x82\xd3\xe4\x93\x02:*8/api/devices/{device_id}/relationships/{relationship_id}B:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
 
 var (
 	file_fleetlog_api_v1_relationships_proto_rawDescOnce sync.Once
@@ -533,6 +538,7 @@ func file_fleetlog_api_v1_relationships_proto_init() {
 	if File_fleetlog_api_v1_relationships_proto != nil {
 		return
 	}
+	file_fleetlog_api_v1_access_proto_init()
 	file_fleetlog_api_v1_relationships_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -467,7 +467,7 @@ var File_fleetlog_api_v1_telemetry_proto protoreflect.FileDescriptor
 
 const file_fleetlog_api_v1_telemetry_proto_rawDesc = "" +
 	"\n" +
-	"\x1ffleetlog/api/v1/telemetry.proto\x12\x0ffleetlog.api.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x01\n" +
+	"\x1ffleetlog/api/v1/telemetry.proto\x12\x0ffleetlog.api.v1\x1a\x1cfleetlog/api/v1/access.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x01\n" +
 	"\x19GetLatestTelemetryRequest\x12\x1b\n" +
 	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1c\n" +
@@ -509,10 +509,12 @@ const file_fleetlog_api_v1_telemetry_proto_rawDesc = "" +
 	"\rAGGREGATE_SUM\x10\x04\x12\x13\n" +
 	"\x0fAGGREGATE_COUNT\x10\x05\x12\x13\n" +
 	"\x0fAGGREGATE_FIRST\x10\x06\x12\x12\n" +
-	"\x0eAGGREGATE_LAST\x10\a2\xd3\x05\n" +
-	"\x10TelemetryService\x12\xed\x02\n" +
-	"\x12GetLatestTelemetry\x12*.fleetlog.api.v1.GetLatestTelemetryRequest\x1a\x1f.fleetlog.api.v1.TelemetryValue\"\x89\x02\x82\xd3\xe4\x93\x02\x82\x02ZB\x12@/api/devices/{device_id}/components/{component}/telemetry/{name}Z<\x12:/api/devices/{device_id}/modules/{module}/telemetry/{name}ZS\x12Q/api/devices/{device_id}/modules/{module}/components/{component}/telemetry/{name}\x12)/api/devices/{device_id}/telemetry/{name}\x12\xce\x02\n" +
-	"\rListTelemetry\x12%.fleetlog.api.v1.ListTelemetryRequest\x1a&.fleetlog.api.v1.ListTelemetryResponse\"\xed\x01\x82\xd3\xe4\x93\x02\xe6\x01Z;\x129/api/devices/{device_id}/components/{component}/telemetryZ5\x123/api/devices/{device_id}/modules/{module}/telemetryZL\x12J/api/devices/{device_id}/modules/{module}/components/{component}/telemetry\x12\"/api/devices/{device_id}/telemetryB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
+	"\x0eAGGREGATE_LAST\x10\a2\xfe\x05\n" +
+	"\x10TelemetryService\x12\xff\x02\n" +
+	"\x12GetLatestTelemetry\x12*.fleetlog.api.v1.GetLatestTelemetryRequest\x1a\x1f.fleetlog.api.v1.TelemetryValue\"\x9b\x02\xca\xda\x18\x0e\n" +
+	"\fdevices.view\x82\xd3\xe4\x93\x02\x82\x02ZB\x12@/api/devices/{device_id}/components/{component}/telemetry/{name}Z<\x12:/api/devices/{device_id}/modules/{module}/telemetry/{name}ZS\x12Q/api/devices/{device_id}/modules/{module}/components/{component}/telemetry/{name}\x12)/api/devices/{device_id}/telemetry/{name}\x12\xe7\x02\n" +
+	"\rListTelemetry\x12%.fleetlog.api.v1.ListTelemetryRequest\x1a&.fleetlog.api.v1.ListTelemetryResponse\"\x86\x02\xca\xda\x18\x15\n" +
+	"\x13devices.viewRawData\x82\xd3\xe4\x93\x02\xe6\x01Z;\x129/api/devices/{device_id}/components/{component}/telemetryZ5\x123/api/devices/{device_id}/modules/{module}/telemetryZL\x12J/api/devices/{device_id}/modules/{module}/components/{component}/telemetry\x12\"/api/devices/{device_id}/telemetryB:Z8github.com/fleetlog/fleetlog/proto/fleetlog/api/v1;apiv1b\x06proto3"
 
 var (
 	file_fleetlog_api_v1_telemetry_proto_rawDescOnce sync.Once
@@ -564,6 +566,7 @@ func file_fleetlog_api_v1_telemetry_proto_init() {
 	if File_fleetlog_api_v1_telemetry_proto != nil {
 		return
 	}
+	file_fleetlog_api_v1_access_proto_init()
 	file_fleetlog_api_v1_telemetry_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

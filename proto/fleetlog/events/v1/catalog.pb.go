@@ -1159,8 +1159,10 @@ type DeviceOperation struct {
 	ErrorParts uint32 `protobuf:"varint,20,opt,name=error_parts,json=errorParts,proto3" json:"error_parts,omitempty"`
 	// Time of the events of the rows that were under way when this was written: by it,
 	// a device that exists is known as registered by this operation.
-	Window        *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=window,proto3" json:"window,omitempty"`
-	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	Window  *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=window,proto3" json:"window,omitempty"`
+	EndedAt *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	// Organizations whose devices it may touch; empty: all.
+	Organizations []string `protobuf:"bytes,23,rep,name=organizations,proto3" json:"organizations,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1345,6 +1347,13 @@ func (x *DeviceOperation) GetWindow() *timestamppb.Timestamp {
 func (x *DeviceOperation) GetEndedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.EndedAt
+	}
+	return nil
+}
+
+func (x *DeviceOperation) GetOrganizations() []string {
+	if x != nil {
+		return x.Organizations
 	}
 	return nil
 }
@@ -1822,7 +1831,7 @@ const file_fleetlog_events_v1_catalog_proto_rawDesc = "" +
 	"\fdisplay_name\x18\x01 \x01(\tR\vdisplayName\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12=\n" +
 	"\rconfiguration\x18\x03 \x01(\v2\x17.google.protobuf.StructR\rconfiguration\x12$\n" +
-	"\rorganizations\x18\x04 \x03(\tR\rorganizations\"\x90\x06\n" +
+	"\rorganizations\x18\x04 \x03(\tR\rorganizations\"\xb6\x06\n" +
 	"\x0fDeviceOperation\x12;\n" +
 	"\x04kind\x18\x01 \x01(\x0e2'.fleetlog.events.v1.DeviceOperationKindR\x04kind\x12A\n" +
 	"\x06status\x18\x02 \x01(\x0e2).fleetlog.events.v1.DeviceOperationStatusR\x06status\x12!\n" +
@@ -1847,7 +1856,8 @@ const file_fleetlog_events_v1_catalog_proto_rawDesc = "" +
 	"\verror_parts\x18\x14 \x01(\rR\n" +
 	"errorParts\x122\n" +
 	"\x06window\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\x06window\x125\n" +
-	"\bended_at\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"\x91\x01\n" +
+	"\bended_at\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12$\n" +
+	"\rorganizations\x18\x17 \x03(\tR\rorganizations\"\x91\x01\n" +
 	"\x04Role\x12!\n" +
 	"\fdisplay_name\x18\x01 \x01(\tR\vdisplayName\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\"\n" +
