@@ -61,6 +61,9 @@ func (s *organizationService) PutOrganization(ctx context.Context, req *apiv1.Pu
 
 func (s *organizationService) UpdateOrganization(ctx context.Context, req *apiv1.UpdateOrganizationRequest) (*apiv1.Organization, error) {
 	asked := req.GetOrganization()
+	if asked == nil {
+		return nil, errEmptyBody
+	}
 	return s.editOrganization(ctx, req.GetOrganizationId(), asked, func(current *eventsv1.Organization) (*eventsv1.Organization, error) {
 		if current == nil {
 			return nil, notFound("organization %q does not exist", req.GetOrganizationId())

@@ -52,6 +52,9 @@ func (s *roleService) PutRole(ctx context.Context, req *apiv1.PutRoleRequest) (*
 
 func (s *roleService) UpdateRole(ctx context.Context, req *apiv1.UpdateRoleRequest) (*apiv1.Role, error) {
 	asked := req.GetRole()
+	if asked == nil {
+		return nil, errEmptyBody
+	}
 	return s.editRole(ctx, req.GetRoleId(), asked, func(current *eventsv1.Role) (*eventsv1.Role, error) {
 		if current == nil {
 			return nil, notFound("role %q does not exist", req.GetRoleId())
@@ -150,6 +153,8 @@ func toRole(r *catalog.Resource) *apiv1.Role {
 		Type: &kind, Permissions: body.GetPermissions(), Builtin: access.BuiltinRole(r.ID),
 	}
 }
+
+var errEmptyBody = badField("body", "the body is empty: send the fields to change")
 
 // sameID refuses a body with another id than the path's.
 func sameID(body, path string) error {

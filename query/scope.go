@@ -45,7 +45,7 @@ func placed(ctx context.Context, directory *access.Directory, tenant string, exi
 		return []string{home}, nil
 	}
 	if !scope.Has(asked) {
-		return nil, status.Errorf(codes.PermissionDenied, "your role is not for organization %.48q: use one of %.480q", asked, scope.Organizations())
+		return nil, status.Errorf(codes.PermissionDenied, "your role is not for the organizations %.48q: use %.480q", asked, scope.Organizations())
 	}
 	for _, id := range asked {
 		if !slices.Equal(asked, before) && !directory.HasOrganization(tenant, id) {

@@ -73,6 +73,9 @@ func (s *userService) PutUser(ctx context.Context, req *apiv1.PutUserRequest) (*
 
 func (s *userService) UpdateUser(ctx context.Context, req *apiv1.UpdateUserRequest) (*apiv1.User, error) {
 	asked := req.GetUser()
+	if asked == nil {
+		return nil, errEmptyBody
+	}
 	return s.editUser(ctx, req.GetUserId(), asked, func(current *eventsv1.User) (*eventsv1.User, error) {
 		if current == nil {
 			return nil, notFound("user %q does not exist", req.GetUserId())
