@@ -35,7 +35,7 @@ type operation struct {
 }
 
 // resources are the paths that the walk takes.
-var resources = []string{"/devices", "/deviceTemplates", "/deviceGroups", "/enrollmentGroups", "/dashboards"}
+var resources = []string{"/devices", "/deviceTemplates", "/deviceGroups", "/enrollmentGroups", "/dashboards", "/roles", "/organizations", "/users", "/apiTokens"}
 
 const referenceURL = "file:///reference.json"
 

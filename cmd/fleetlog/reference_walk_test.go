@@ -17,8 +17,8 @@ import (
 )
 
 // TestEveryCallOfTheReference does each call that IoT Central's descriptions have
-// about devices, templates, groups, enrollment groups and dashboards, and holds each answer
-// against them.
+// about devices, templates, groups, enrollment groups, dashboards and access, and holds each
+// answer against them.
 func TestEveryCallOfTheReference(t *testing.T) {
 	for _, version := range []string{"2022-07-31", "2022-10-31-preview"} {
 		t.Run(version, func(t *testing.T) {
@@ -31,6 +31,7 @@ func TestEveryCallOfTheReference(t *testing.T) {
 			w.relationships()
 			w.deviceGroups()
 			w.dashboards()
+			w.people()
 			w.enrollmentGroups()
 			w.manners()
 			w.end()
@@ -234,6 +235,33 @@ func (w *walk) relationships() {
 	w.does(http.MethodPatch, one, `{"target":"plain"}`)
 	w.does(http.MethodDelete, "/devices/plain/relationships/r1", nil)
 	w.refuses(http.StatusNotFound, http.MethodGet, one, nil)
+}
+
+// people are roles, organizations, users and API tokens.
+func (w *walk) people() {
+	const operator, viewer = "ae2c9854-393b-4f97-8c42-479d70ce626e", "84cc62c1-dabe-49d3-b16e-8b291232b285"
+	w.does(http.MethodGet, "/roles", nil)
+	require.Equal(w.t, "App Operator", w.does(http.MethodGet, "/roles/"+operator, nil)["displayName"])
+	w.does(http.MethodPut, "/organizations/seattle", map[string]any{"displayName": "Seattle"})
+	w.does(http.MethodPatch, "/organizations/seattle", map[string]any{"displayName": "Seattle office"})
+	w.does(http.MethodGet, "/organizations/seattle", nil)
+	w.does(http.MethodGet, "/organizations", nil)
+	inSeattle := []any{map[string]any{"role": viewer, "organization": "seattle"}}
+	for id, subject := range map[string]map[string]any{
+		"anna": {"type": "email", "email": "anna@contoso.com"}, "robot": {"type": "servicePrincipal", "tenantId": "t-1", "objectId": "o-1"}, "crew": {"type": "adGroup", "tenantId": "t-1", "objectId": "g-1"},
+	} {
+		subject["roles"] = []any{map[string]any{"role": operator}}
+		w.does(http.MethodPut, "/users/"+id, subject)
+		w.does(http.MethodPatch, "/users/"+id, map[string]any{"roles": inSeattle})
+		require.Equal(w.t, inSeattle, w.does(http.MethodGet, "/users/"+id, nil)["roles"])
+	}
+	w.does(http.MethodGet, "/users", nil)
+	w.does(http.MethodPut, "/apiTokens/script", map[string]any{"roles": inSeattle})
+	w.does(http.MethodGet, "/apiTokens/script", nil)
+	w.does(http.MethodGet, "/apiTokens", nil)
+	for _, path := range []string{"/apiTokens/script", "/users/anna", "/users/robot", "/users/crew", "/organizations/seattle"} {
+		w.does(http.MethodDelete, path, nil)
+	}
 }
 
 func (w *walk) dashboards() {

@@ -95,7 +95,7 @@ func roleKind() catalog.Kind {
 			if before := others.Get(tenant, RoleKind, id); before != nil && before.Body.(*eventsv1.Role).GetOrganization() != body.(*eventsv1.Role).GetOrganization() {
 				return errors.New("the type of a role cannot change: people hold it")
 			}
-			return bounded(others, tenant, RoleKind, id, MaxRoles+len(builtinRoles))
+			return bounded(others, tenant, RoleKind, id, MaxRoles)
 		},
 		Release: func(others catalog.View, tenant, id string) error { return unheld(others, tenant, id) },
 	}
@@ -142,7 +142,7 @@ func unheld(others catalog.View, tenant, id string) error {
 }
 
 func bounded(others catalog.View, tenant, kind, id string, most int) error {
-	if others.Get(tenant, kind, id) == nil && len(others.List(tenant, kind, "", most)) == most {
+	if others.Get(tenant, kind, id) == nil && others.Count(tenant, kind) >= most {
 		return fmt.Errorf("there are already %d %s: delete one first", most, kind)
 	}
 	return nil

@@ -38,6 +38,7 @@ type Catalog struct {
 
 	mu        sync.RWMutex
 	resources btree.Map[string, *Resource] // by record key
+	counts    map[string]int               // of resources that exist, by tenant and kind
 	waiting   map[string]chan decided      // by event id
 }
 
@@ -48,7 +49,7 @@ type decided struct {
 
 // New makes a catalog of the kinds; Run starts it.
 func New(log *eventlog.Log, logger *slog.Logger, kinds ...Kind) *Catalog {
-	c := &Catalog{log: log, logger: logger, kinds: map[string]Kind{}, waiting: map[string]chan decided{}}
+	c := &Catalog{log: log, logger: logger, kinds: map[string]Kind{}, counts: map[string]int{}, waiting: map[string]chan decided{}}
 	for _, k := range kinds {
 		c.kinds[k.Name] = k
 	}
@@ -89,6 +90,13 @@ func (c *Catalog) List(tenant, kind, after string, limit int) []*Resource {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.view().List(tenant, kind, after, limit)
+}
+
+// Count is how many resources of the kind the tenant has made.
+func (c *Catalog) Count(tenant, kind string) int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.view().Count(tenant, kind)
 }
 
 // Tenants are those that have or had resources, sorted.
@@ -170,7 +178,9 @@ func (c *Catalog) take(rec *kgo.Record) {
 	before := c.view().at(kind, ev.GetTenant(), ev.GetResource())
 	after, rejected := kind.apply(c.view(), before, &ev)
 	if rejected == nil {
-		c.resources.Set(string(rec.Key), after)
+		if _, was := c.resources.Set(string(rec.Key), after); after.exists() != (was && before.exists()) {
+			c.counts[string(key(after.Tenant, after.Kind, ""))] += map[bool]int{true: 1, false: -1}[after.exists()]
+		}
 	}
 	ch, waited := c.waiting[ev.GetId()]
 	delete(c.waiting, ev.GetId())
@@ -208,6 +218,8 @@ func (v view) at(k Kind, tenant, id string) *Resource {
 	}
 	return nil
 }
+
+func (v view) Count(tenant, kind string) int { return v.counts[string(key(tenant, kind, ""))] }
 
 func (v view) List(tenant, kind, after string, limit int) []*Resource {
 	var found btree.Map[string, *Resource]

@@ -168,6 +168,11 @@ func TestListInOrderWithWhatEveryTenantHas(t *testing.T) {
 	require.Equal(t, []string{"SAS-IoT-Devices", "z"}, ids("A", 10))
 	require.Equal(t, []string{"z"}, ids("SAS-IoT-Devices", 1))
 	require.Len(t, c.List("other", enrollment.KindName, "", 10), 1, "another tenant has its own")
+	require.Equal(t, 2, c.Count(tenant, enrollment.KindName), "without what every tenant has")
+	_, err = c.Change(t.Context(), put("m", "m", nil))
+	require.NoError(t, err)
+	require.Equal(t, 3, c.Count(tenant, enrollment.KindName))
+	require.Zero(t, c.Count("other", enrollment.KindName))
 }
 
 // TestWhatCannotBeReadIsLeftOut keeps a record of a stranger from stopping a node.

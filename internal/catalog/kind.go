@@ -36,6 +36,8 @@ type View interface {
 	Get(tenant, kind, id string) *Resource
 	// List is up to limit resources whose ids sort after the given one.
 	List(tenant, kind, after string, limit int) []*Resource
+	// Count is how many there are, without those that every tenant has.
+	Count(tenant, kind string) int
 }
 
 // Resource is one resource of the catalog. It is shared and must not be changed.

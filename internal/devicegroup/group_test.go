@@ -51,6 +51,8 @@ func (n full) Get(_, _, id string) *catalog.Resource {
 	return nil
 }
 
+func (n full) Count(_, _ string) int { return int(n) }
+
 func (n full) List(_, _, _ string, limit int) []*catalog.Resource {
 	return make([]*catalog.Resource, min(int(n), limit))
 }

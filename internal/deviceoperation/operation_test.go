@@ -32,6 +32,8 @@ func (v view) Get(tenant, kind, id string) *catalog.Resource {
 	return nil
 }
 
+func (v view) Count(_, _ string) int { return v.count }
+
 func (v view) List(_, _, _ string, limit int) []*catalog.Resource {
 	return make([]*catalog.Resource, min(limit, v.count))
 }

@@ -57,6 +57,7 @@ func sections() []section {
 		{"state", (*bench).state},
 		{"tsbs", (*bench).tsbs},
 		{"analytics", (*bench).analytics},
+		{"access", (*bench).access},
 	}
 }
 
@@ -71,7 +72,7 @@ func main() {
 	var s settings
 	serve := flag.Bool("serve-mochi", false, "be the mochi-mqtt broker to compare with; used by this command itself")
 	play := flag.Bool("play-devices", false, "play devices of a crowd; used by this command itself")
-	flag.StringVar(&s.run, "run", "", "sections to measure, separated by commas; all when empty: ingest, path, projection, latency, memory, crowd, state, tsbs, analytics")
+	flag.StringVar(&s.run, "run", "", "sections to measure, separated by commas; all when empty: ingest, path, projection, latency, memory, crowd, state, tsbs, analytics, access")
 	flag.BoolVar(&s.quick, "quick", false, "measure for seconds only: a rough idea")
 	flag.BoolVar(&s.write, "write", false, "write the table into BENCHMARKS.md of the current directory")
 	flag.BoolVar(&s.stretch, "stretch", false, "whole path: also find the highest rate it keeps up with")
@@ -161,7 +162,7 @@ func (s settings) chosen() ([]section, error) {
 	for name := range strings.SplitSeq(s.run, ",") {
 		i := slices.IndexFunc(all, func(c section) bool { return c.name == strings.TrimSpace(name) })
 		if i < 0 {
-			return nil, fmt.Errorf("unknown section %q: use some of ingest, path, projection, latency, memory, crowd, state, tsbs, analytics", name)
+			return nil, fmt.Errorf("unknown section %q: use some of ingest, path, projection, latency, memory, crowd, state, tsbs, analytics, access", name)
 		}
 		chosen = append(chosen, all[i])
 	}
