@@ -93,7 +93,7 @@ func newAPI(t testing.TB) *api {
 	t.Cleanup(func() { _ = db.Close() })
 	// The columns that the API reads of the projection's table.
 	require.NoError(t, db.Exec(t.Context(), `CREATE TABLE telemetry (tenant LowCardinality(String), device String, ts DateTime64(3, 'UTC'),
-		component LowCardinality(String), module LowCardinality(String), body JSON, enqueued_at DateTime64(3, 'UTC') DEFAULT ts, partition Int32, offset Int64) ENGINE = MergeTree ORDER BY (tenant, device, ts, partition, offset)`))
+		component LowCardinality(String), module LowCardinality(String), body JSON, enqueued_at DateTime64(3, 'UTC') DEFAULT now64(3), partition Int32, offset Int64) ENGINE = MergeTree ORDER BY (tenant, device, ts, partition, offset)`))
 	path := t.TempDir() + "/admin-token"
 	admin, _, err := access.OpenAdminToken(path)
 	require.NoError(t, err)

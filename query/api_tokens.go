@@ -27,7 +27,7 @@ func newAPITokenService(deps Deps) *apiTokenService {
 // maxTokenLife is how long a token is good (FEATURES.md TOK-02).
 const maxTokenLife = 366 * 24 * time.Hour
 
-func (s *apiTokenService) ListApiTokens(ctx context.Context, req *apiv1.ListApiTokensRequest) (*apiv1.ListApiTokensResponse, error) {
+func (s *apiTokenService) ListApiTokens(ctx context.Context, req *apiv1.ListApiTokensRequest) (*apiv1.ListApiTokensResponse, error) { //nolint:revive,staticcheck // named by the proto, after its path
 	page, link, next, err := s.list(ctx, req.GetMaxpagesize(), req.GetPageToken())
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func (s *apiTokenService) ListApiTokens(ctx context.Context, req *apiv1.ListApiT
 	return resp, nil
 }
 
-func (s *apiTokenService) GetApiToken(ctx context.Context, req *apiv1.GetApiTokenRequest) (*apiv1.ApiToken, error) {
+func (s *apiTokenService) GetApiToken(ctx context.Context, req *apiv1.GetApiTokenRequest) (*apiv1.ApiToken, error) { //nolint:revive,staticcheck // named by the proto, after its path
 	r, err := s.get(ctx, req.GetApiTokenId())
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func (s *apiTokenService) GetApiToken(ctx context.Context, req *apiv1.GetApiToke
 	return toAPIToken(r), nil
 }
 
-func (s *apiTokenService) PutApiToken(ctx context.Context, req *apiv1.PutApiTokenRequest) (*apiv1.ApiToken, error) {
+func (s *apiTokenService) PutApiToken(ctx context.Context, req *apiv1.PutApiTokenRequest) (*apiv1.ApiToken, error) { //nolint:revive,staticcheck // named by the proto, after its path
 	asked, id := req.GetApiToken(), req.GetApiTokenId()
 	if err := sameID(asked.GetId(), id); err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func (s *apiTokenService) PutApiToken(ctx context.Context, req *apiv1.PutApiToke
 	return made, nil
 }
 
-func (s *apiTokenService) DeleteApiToken(ctx context.Context, req *apiv1.DeleteApiTokenRequest) (*emptypb.Empty, error) {
+func (s *apiTokenService) DeleteApiToken(ctx context.Context, req *apiv1.DeleteApiTokenRequest) (*emptypb.Empty, error) { //nolint:revive,staticcheck // named by the proto, after its path
 	return &emptypb.Empty{}, s.remove(ctx, req.GetApiTokenId())
 }
 

@@ -112,7 +112,7 @@ func TestOrganizationsAreATree(t *testing.T) {
 // sent writes a row as the projection would, of a message that came at this time.
 func (a *api) sent(device string, at time.Time, body string) {
 	a.t.Helper()
-	require.NoError(a.t, a.db.Exec(a.t.Context(), fmt.Sprintf("INSERT INTO telemetry (tenant, device, ts, body) SELECT 'default', '%s', fromUnixTimestamp64Milli(%d, 'UTC'), '%s'::JSON", device, at.UnixMilli(), body)))
+	require.NoError(a.t, a.db.Exec(a.t.Context(), fmt.Sprintf("INSERT INTO telemetry (tenant, device, ts, enqueued_at, body) SELECT 'default', '%s', fromUnixTimestamp64Milli(%d, 'UTC') AS at, at, '%s'::JSON", device, at.UnixMilli(), body)))
 }
 
 // versions are how many the table has of a device.
@@ -160,7 +160,7 @@ func TestWhoMovesLeavesItsHistory(t *testing.T) {
 	}
 	require.Eventually(t, func() bool {
 		_, answer := a.as(south, http.MethodGet, "/api/devices", "")
-		return len(names(answer)) == 1
+		return len(names(answer)) == 1 && a.versions("d") == 2
 	}, 10*time.Second, 10*time.Millisecond)
 	require.EqualValues(t, 2, latest(a.token))
 	require.EqualValues(t, 1, latest(north))

@@ -27,7 +27,6 @@ const machines = `{"@id":"dtmi:x:y;1","@type":["ModelDefinition","DeviceModel"],
 func asked(t *testing.T) *api {
 	a := newAPI(t)
 	a.projectDevices()
-	require.NoError(t, a.db.Exec(t.Context(), "ALTER TABLE telemetry ADD COLUMN enqueued_at DateTime64(3, 'UTC') DEFAULT now64(3)"))
 	a.ok(http.MethodPut, "/api/deviceTemplates/dtmi:x:y;1", machines)
 	for i, id := range []string{"sample-001", "sample-002"} {
 		a.ok(http.MethodPut, "/api/devices/"+id, fmt.Sprintf(`{"displayName":"M%d","template":"dtmi:x:y;1","tags":{"hall":"h%d"}}`, i+1, i+1))

@@ -22,11 +22,6 @@ func inScope(ctx context.Context, state *eventsv1.DeviceState) *eventsv1.DeviceS
 	return nil
 }
 
-// onlyInScope leaves out the devices that the caller's scope has not.
-func onlyInScope(ctx context.Context, states []*eventsv1.DeviceState) []*eventsv1.DeviceState {
-	return slices.DeleteFunc(states, func(state *eventsv1.DeviceState) bool { return inScope(ctx, state) == nil })
-}
-
 // placed is where something is to be that has been asked to be in these organizations;
 // before are those that it is in, if it exists.
 func placed(ctx context.Context, directory *access.Directory, tenant string, exists bool, before, asked []string) ([]string, error) {

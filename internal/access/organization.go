@@ -15,9 +15,10 @@ import (
 const OrganizationKind = "organizations"
 
 const (
-	// MaxOrganizations and MaxDepth bound a tenant's tree (FEATURES.md ORG-01).
+	// MaxOrganizations bounds a tenant's organizations (FEATURES.md ORG-01).
 	MaxOrganizations = 200
-	MaxDepth         = 5
+	// MaxDepth bounds how deep the tree is.
+	MaxDepth = 5
 	maxName          = 200
 )
 

@@ -200,24 +200,11 @@ func (s *Set) add(p Permission) { s[p/64] |= 1 << (p % 64) }
 
 func (s Set) union(other Set) Set { return Set{s[0] | other[0], s[1] | other[1]} }
 
-// without is what other does not have.
-func (s Set) without(other Set) Set { return Set{s[0] &^ other[0], s[1] &^ other[1]} }
-
-// first is a permission of the set, for a message.
-func (s Set) first() Permission {
-	for i := range permissions {
-		if s.Has(Permission(i)) {
-			return Permission(i)
-		}
-	}
-	return 0
-}
-
-// of is the set of all permissions of the groups, but for those left out.
-func of(groups string, leave ...string) (s Set) {
+// of is the set of all permissions of the groups.
+func of(groups string) (s Set) {
 	for name, p := range maps.All(byName) {
 		group, _, _ := strings.Cut(name, ".")
-		if slices.Contains(strings.Fields(groups), group) && !slices.Contains(leave, name) {
+		if slices.Contains(strings.Fields(groups), group) {
 			s = s.union(closures[p])
 		}
 	}

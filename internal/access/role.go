@@ -97,7 +97,7 @@ func roleKind() catalog.Kind {
 			}
 			return bounded(others, tenant, RoleKind, id, MaxRoles)
 		},
-		Release: func(others catalog.View, tenant, id string) error { return unheld(others, tenant, id) },
+		Release: unheld,
 	}
 }
 
