@@ -59,6 +59,10 @@ func (d *sqlDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // answer is the error that the caller gets, as long as the answer has not begun.
 func (d *sqlDoor) answer(w http.ResponseWriter, r *http.Request) error {
 	principal, err := d.authenticate(r)
+	var denied *access.DeniedError
+	if errors.As(err, &denied) {
+		return &sqlError{http.StatusForbidden, 497, "ACCESS_DENIED", "SQL takes a role for the whole tenant: " + err.Error()}
+	}
 	if err != nil {
 		return &sqlError{http.StatusUnauthorized, 516, "AUTHENTICATION_FAILED", "send an API token as the password, with any user name"}
 	}
