@@ -24,9 +24,9 @@ var catalogEvents = table{
 }
 
 type catalogEventRows struct {
-	tenant, kind, resource, action, id, principal, requestID vector[string]
-	expected                                                 vector[uint64]
-	at                                                       vector[time.Time]
+	tenant, kind, resource, action, id, principal, requestID, address, method vector[string]
+	expected                                                                  vector[uint64]
+	at                                                                        vector[time.Time]
 }
 
 func newCatalogEventRows() *catalogEventRows {
@@ -41,11 +41,13 @@ func newCatalogEventRows() *catalogEventRows {
 		at:        vector[time.Time]{name: "at", kind: "DateTime64(6, 'UTC')"},
 		principal: vector[string]{name: "principal", kind: word},
 		requestID: vector[string]{name: "request_id", kind: "String"},
+		address:   vector[string]{name: "address", kind: "String"},
+		method:    vector[string]{name: "method", kind: word},
 	}
 }
 
 func (c *catalogEventRows) columns() []column {
-	return []column{&c.tenant, &c.kind, &c.resource, &c.action, &c.expected, &c.id, &c.at, &c.principal, &c.requestID}
+	return []column{&c.tenant, &c.kind, &c.resource, &c.action, &c.expected, &c.id, &c.at, &c.principal, &c.requestID, &c.address, &c.method}
 }
 
 func (c *catalogEventRows) fill(r *kgo.Record, _ *memory) (bytes int, bad *refusal) {
@@ -65,6 +67,8 @@ func (c *catalogEventRows) fill(r *kgo.Record, _ *memory) (bytes int, bad *refus
 	c.at.add(storable(ev.GetTime().AsTime()))
 	c.principal.add(ev.GetActor().GetPrincipal())
 	c.requestID.add(ev.GetActor().GetRequestId())
+	c.address.add(ev.GetActor().GetAddress())
+	c.method.add(ev.GetActor().GetMethod())
 	return len(r.Key) + len(ev.GetId()) + len(ev.GetActor().GetPrincipal()) + len(ev.GetActor().GetRequestId()), nil
 }
 

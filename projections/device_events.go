@@ -24,9 +24,9 @@ var deviceEvents = table{
 }
 
 type deviceEventRows struct {
-	tenant, module, kind, subject, id, principal, requestID vector[string]
-	device, event                                           vector[[]byte]
-	at                                                      vector[time.Time]
+	tenant, module, kind, subject, id, principal, requestID, address, method vector[string]
+	device, event                                                            vector[[]byte]
+	at                                                                       vector[time.Time]
 }
 
 func newDeviceEventRows() *deviceEventRows {
@@ -40,12 +40,14 @@ func newDeviceEventRows() *deviceEventRows {
 		at:        vector[time.Time]{name: "at", kind: "DateTime64(6, 'UTC')"},
 		principal: vector[string]{name: "principal", kind: "LowCardinality(String)"},
 		requestID: vector[string]{name: "request_id", kind: "String"},
+		address:   vector[string]{name: "address", kind: "String"},
+		method:    vector[string]{name: "method", kind: "LowCardinality(String)"},
 		event:     vector[[]byte]{name: "event", kind: "String"},
 	}
 }
 
 func (d *deviceEventRows) columns() []column {
-	return []column{&d.tenant, &d.device, &d.module, &d.kind, &d.subject, &d.id, &d.at, &d.principal, &d.requestID, &d.event}
+	return []column{&d.tenant, &d.device, &d.module, &d.kind, &d.subject, &d.id, &d.at, &d.principal, &d.requestID, &d.address, &d.method, &d.event}
 }
 
 // fill refuses what the fold puts aside, and nothing else: who folds the rows
@@ -67,6 +69,8 @@ func (d *deviceEventRows) fill(r *kgo.Record, m *memory) (bytes int, bad *refusa
 	d.at.add(storable(ev.GetTime().AsTime()))
 	d.principal.add(ev.GetActor().GetPrincipal())
 	d.requestID.add(ev.GetActor().GetRequestId())
+	d.address.add(ev.GetActor().GetAddress())
+	d.method.add(ev.GetActor().GetMethod())
 	d.event.add(m.arena.keep(r.Value))
 	return 2*len(r.Key) + len(r.Value), nil
 }

@@ -42,7 +42,7 @@ type Rebuild struct {
 }
 
 // rebuildable are the tables whose rows are records of a topic that keeps them all.
-var rebuildable = []*table{&telemetry, &deviceEvents, &catalogEvents, &alertEvents, &jobEvents}
+var rebuildable = []*table{&telemetry, &deviceEvents, &catalogEvents, &alertEvents, &jobEvents, &auditEvents}
 
 // Rebuildable are the names of the tables that can be made anew.
 func Rebuildable() (names []string) {

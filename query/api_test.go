@@ -109,7 +109,7 @@ func newAPI(t testing.TB) *api {
 	runner, err := operations.New(operations.Deps{Registry: devices, Catalog: resources, Groups: groups, Templates: templates, Keys: keys, Files: store, Node: "node", Logger: quiet})
 	require.NoError(t, err)
 	server := NewServer(Deps{
-		Registry: devices, Catalog: resources, Groups: groups, Templates: templates, Keys: keys, Who: access.Any{admin, access.NewAdminToken(strangersToken, "stranger"), access.NewTokens(directory)}, Directory: directory, ClickHouse: db, Operations: runner, Metrics: prometheus.NewRegistry(),
+		Registry: devices, Catalog: resources, Groups: groups, Templates: templates, Keys: keys, Who: access.Any{admin, access.NewAdminToken(strangersToken, "stranger"), access.NewTokens(directory)}, Directory: directory, Log: log, ClickHouse: db, Operations: runner, Metrics: prometheus.NewRegistry(),
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 		Ready:  map[string]func(context.Context) error{"registry": func(context.Context) error { return devices.Ready() }},
 	})

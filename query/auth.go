@@ -2,10 +2,12 @@ package query
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/fleetlog/fleetlog/internal/access"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
+	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"google.golang.org/grpc"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
@@ -31,9 +33,12 @@ type need struct {
 type gate struct {
 	who   access.Authenticator
 	needs map[string]need // by full method
+	*refusals
 }
 
-func newGate(who access.Authenticator) *gate { return &gate{who: who, needs: map[string]need{}} }
+func newGate(who access.Authenticator, r *refusals) *gate {
+	return &gate{who: who, needs: map[string]need{}, refusals: r}
+}
 
 // learn reads what the methods of the services take. It is called before the first call.
 func (g *gate) learn(services map[string]grpc.ServiceInfo) {
@@ -73,19 +78,24 @@ func declaredNeed(method string) (n need, declared bool) {
 // admit puts the caller into the context of a call, and where it may do what it asks
 // for, or ends it.
 func (g *gate) admit(ctx context.Context, method string) (context.Context, error) {
+	n, declared := g.needs[method]
 	header := metadata.ValueFromIncomingContext(ctx, "authorization")
-	if len(header) != 1 {
+	if len(header) != 1 || !declared {
+		g.note(actorOf(ctx, access.Principal{}), "", n.permission.String(), eventsv1.AccessRefusal_ACCESS_REFUSAL_UNAUTHENTICATED)
 		return nil, toStatus(access.ErrUnauthenticated)
 	}
 	p, err := g.who.Authenticate(ctx, header[0])
+	if errors.Is(err, access.ErrUnauthenticated) {
+		g.note(actorOf(ctx, access.Principal{}), "", n.permission.String(), eventsv1.AccessRefusal_ACCESS_REFUSAL_UNAUTHENTICATED)
+	}
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	n, declared := g.needs[method]
-	if !declared {
-		return nil, toStatus(access.ErrUnauthenticated)
+	entered, err := n.enter(ctx, p)
+	if err != nil {
+		g.note(actorOf(ctx, p), p.Tenant, n.permission.String(), eventsv1.AccessRefusal_ACCESS_REFUSAL_DENIED)
 	}
-	return n.enter(ctx, p)
+	return entered, err
 }
 
 // enter is the decision: may the caller do this somewhere, and where?

@@ -210,7 +210,7 @@ func (s *resources) remove(ctx context.Context, id string) error {
 
 func (s *resources) change(ctx context.Context, p access.Principal, id string, ev *eventsv1.CatalogEvent) (*catalog.Resource, error) {
 	ev.Id, ev.Tenant, ev.Kind, ev.Resource, ev.Time = eventlog.NewID(), p.Tenant, s.kind, id, timestamppb.Now()
-	ev.Actor = &eventsv1.Actor{Principal: p.ID, RequestId: requestID(ctx)}
+	ev.Actor = actorOf(ctx, p)
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	return s.catalog.Change(ctx, ev)

@@ -214,7 +214,7 @@ func mayEnd(ctx context.Context, r *catalog.Resource) error {
 // accepted.
 func (s *deviceOperationService) start(ctx context.Context, p access.Principal, id string, o *eventsv1.DeviceOperation) (*apiv1.DeviceOperation, error) {
 	o.Status = eventsv1.DeviceOperationStatus_DEVICE_OPERATION_STATUS_PENDING
-	o.Actor = &eventsv1.Actor{Principal: p.ID, RequestId: requestID(ctx)}
+	o.Actor = actorOf(ctx, p)
 	if scope := access.CreateScopeOf(ctx); !scope.Everywhere() {
 		o.Organizations = scope.Organizations()
 	}

@@ -142,7 +142,7 @@ func (s *deviceService) changeState(ctx context.Context, id, bodyTag string, oth
 // sign says of an event who wants the change, and which device it is about.
 func sign(ctx context.Context, p access.Principal, id string, ev *eventsv1.DeviceEvent) {
 	ev.Id, ev.Tenant, ev.Device, ev.Time = eventlog.NewID(), p.Tenant, id, timestamppb.Now()
-	ev.Actor = &eventsv1.Actor{Principal: p.ID, RequestId: requestID(ctx)}
+	ev.Actor = actorOf(ctx, p)
 }
 
 // precondition reads If-Match and If-None-Match (RFC 9110 §13.1); the etag in a

@@ -1,6 +1,12 @@
 package query
 
 import (
+	"github.com/fleetlog/fleetlog/internal/access"
+	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
+	"google.golang.org/grpc/peer"
+	"net"
+	"strings"
+
 	"context"
 	"fmt"
 	"log/slog"
@@ -21,6 +27,39 @@ import (
 const requestIDKey = "x-ms-request-id"
 
 type requestIDContextKey struct{}
+
+type methodContextKey struct{}
+
+// actorOf is who asks for a change, from where and by which call.
+func actorOf(ctx context.Context, p access.Principal) *eventsv1.Actor {
+	method, _ := ctx.Value(methodContextKey{}).(string)
+	return &eventsv1.Actor{Principal: p.ID, RequestId: requestID(ctx), Address: addressOf(ctx), Method: method}
+}
+
+// addressOf is the IP address that the call came from, as this node saw it. Calls over
+// REST come through memory; the gateway adds the address of its caller behind all that
+// the caller says of itself.
+func addressOf(ctx context.Context) string {
+	from, ok := peer.FromContext(ctx)
+	if !ok {
+		return ""
+	}
+	address := from.Addr.String()
+	if from.Addr.Network() == "bufconn" {
+		chain := strings.Split(first(ctx, "x-forwarded-for"), ",")
+		return strings.TrimSpace(chain[len(chain)-1])
+	}
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
+	}
+	return address
+}
+
+// shortMethod is a method's name without the package.
+func shortMethod(full string) string {
+	_, short, _ := strings.Cut(full, "v1.")
+	return short
+}
 
 // requestID is the id of the call the context belongs to.
 func requestID(ctx context.Context) string {
@@ -52,7 +91,7 @@ func newObserver(reg prometheus.Registerer, logger *slog.Logger) *observer {
 // end the others.
 func (o *observer) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
 	id := eventlog.NewID()
-	ctx = context.WithValue(ctx, requestIDContextKey{}, id)
+	ctx = context.WithValue(context.WithValue(ctx, requestIDContextKey{}, id), methodContextKey{}, shortMethod(info.FullMethod))
 	_ = grpc.SetHeader(ctx, metadata.Pairs(requestIDKey, id)) // fails only after the answer has begun
 	began := time.Now()
 	defer func() { err = o.ended(ctx, info.FullMethod, began, err, recover()) }()
@@ -63,7 +102,7 @@ func (o *observer) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 func (o *observer) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
 	id := eventlog.NewID()
 	_ = stream.SetHeader(metadata.Pairs(requestIDKey, id))
-	ctx := context.WithValue(stream.Context(), requestIDContextKey{}, id)
+	ctx := context.WithValue(context.WithValue(stream.Context(), requestIDContextKey{}, id), methodContextKey{}, shortMethod(info.FullMethod))
 	began := time.Now()
 	defer func() { err = o.ended(ctx, info.FullMethod, began, err, recover()) }()
 	return next(srv, &contextStream{ServerStream: stream, ctx: ctx})

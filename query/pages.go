@@ -17,7 +17,7 @@ import (
 func (s *Server) pages(api http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", api)
-	sql := newSQLDoor(s.deps, analystLimits)
+	sql := newSQLDoor(s.deps, s.gate.refusals, analystLimits)
 	mux.Handle(sqlPath, sql)
 	mux.Handle(sqlPath+"/{$}", sql)
 	mux.Handle(sqlPath+"/ping", sql)

@@ -64,7 +64,7 @@ func (s *Server) handler(ctx context.Context, inside *bufconn.Listener) (http.Ha
 		apiv1.RegisterDeviceGroupServiceHandler, apiv1.RegisterDeviceTemplateServiceHandler,
 		apiv1.RegisterDeviceOperationServiceHandler, apiv1.RegisterDashboardServiceHandler, apiv1.RegisterExplorerQueryServiceHandler,
 		apiv1.RegisterQueryServiceHandler, apiv1.RegisterDeadLetterServiceHandler,
-		apiv1.RegisterRoleServiceHandler, apiv1.RegisterOrganizationServiceHandler, apiv1.RegisterUserServiceHandler, apiv1.RegisterApiTokenServiceHandler,
+		apiv1.RegisterRoleServiceHandler, apiv1.RegisterOrganizationServiceHandler, apiv1.RegisterUserServiceHandler, apiv1.RegisterApiTokenServiceHandler, apiv1.RegisterAuditLogServiceHandler,
 	} {
 		if err := register(ctx, gateway, conn); err != nil {
 			return nil, nil, fmt.Errorf("register REST: %w", err)

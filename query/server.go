@@ -14,6 +14,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/device"
 	"github.com/fleetlog/fleetlog/internal/enrollment"
+	"github.com/fleetlog/fleetlog/internal/eventlog"
 	"github.com/fleetlog/fleetlog/internal/registry"
 	"github.com/fleetlog/fleetlog/internal/template"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
@@ -36,8 +37,10 @@ type Deps struct {
 	Templates *template.Templates
 	Keys      *device.MasterKey
 	// Who finds out who calls, and Directory what he may do.
-	Who        access.Authenticator
-	Directory  *access.Directory
+	Who       access.Authenticator
+	Directory *access.Directory
+	// Log is where refused calls are written.
+	Log        *eventlog.Log
 	ClickHouse *clickhouse.Conn
 	Operations *operations.Runner
 	// Metrics are served at /metrics; the API's own are among them.
@@ -65,7 +68,7 @@ type Server struct {
 
 // NewServer builds the services; Serve opens them.
 func NewServer(deps Deps) *Server {
-	s := &Server{deps: deps, health: health.NewServer(), observer: newObserver(deps.Metrics, deps.Logger), gate: newGate(deps.Who)}
+	s := &Server{deps: deps, health: health.NewServer(), observer: newObserver(deps.Metrics, deps.Logger), gate: newGate(deps.Who, newRefusals(deps.Log, deps.Logger))}
 	s.grpc = grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxRequestBytes),
 		grpc.MaxConcurrentStreams(1000),
@@ -93,6 +96,7 @@ func NewServer(deps Deps) *Server {
 	apiv1.RegisterTelemetryServiceServer(s.grpc, &telemetryService{identities: shared, db: deps.ClickHouse})
 	apiv1.RegisterDeadLetterServiceServer(s.grpc, &deadLetterService{db: deps.ClickHouse})
 	apiv1.RegisterDeviceOperationServiceServer(s.grpc, newDeviceOperationService(deps))
+	apiv1.RegisterAuditLogServiceServer(s.grpc, &auditLogService{db: deps.ClickHouse})
 	apiv1.RegisterRoleServiceServer(s.grpc, newRoleService(deps))
 	apiv1.RegisterOrganizationServiceServer(s.grpc, newOrganizationService(deps))
 	apiv1.RegisterUserServiceServer(s.grpc, newUserService(deps))
@@ -123,6 +127,11 @@ func (s *Server) Serve(ctx context.Context, rest, rpc net.Listener) error {
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(s.deps.Logger.Handler(), slog.LevelDebug),
 	}
+	// Until the last call has been refused.
+	refusing, written := context.WithCancel(context.WithoutCancel(ctx))
+	defer written()
+	noting := make(chan struct{})
+	go func() { defer close(noting); s.gate.refusals.run(refusing) }()
 	var serving errgroup.Group
 	failed := make(chan struct{}, 3)
 	run := func(name string, serve func() error) {
@@ -143,7 +152,10 @@ func (s *Server) Serve(ctx context.Context, rest, rpc net.Listener) error {
 	}
 	s.health.Shutdown()
 	err = s.stop(context.WithoutCancel(ctx), web)
-	return errors.Join(err, conn.Close(), serving.Wait())
+	err = errors.Join(err, conn.Close(), serving.Wait())
+	written()
+	<-noting
+	return err
 }
 
 // stop ends REST first: its calls need the gRPC server.

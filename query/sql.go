@@ -4,8 +4,10 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	eventsv1 "github.com/fleetlog/fleetlog/proto/fleetlog/events/v1"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -29,10 +31,12 @@ const analystRole = "fleetlog_analyst"
 // tenant, without sessions. What it forwards has the role, the database and the limits
 // of an analyst, and cannot change them.
 type sqlDoor struct {
-	db     *clickhouse.Conn
-	who    access.Authenticator
-	limits sqlLimits
-	logger *slog.Logger
+	db  *clickhouse.Conn
+	who access.Authenticator
+	// refused is told of callers who are not let in.
+	refused *refusals
+	limits  sqlLimits
+	logger  *slog.Logger
 
 	all     *semaphore.Weighted // statements of all tenants
 	mu      sync.Mutex
@@ -40,8 +44,8 @@ type sqlDoor struct {
 	running map[string]*semaphore.Weighted
 }
 
-func newSQLDoor(deps Deps, limits sqlLimits) *sqlDoor {
-	return &sqlDoor{db: deps.ClickHouse, who: deps.Who, limits: limits, logger: deps.Logger,
+func newSQLDoor(deps Deps, refused *refusals, limits sqlLimits) *sqlDoor {
+	return &sqlDoor{db: deps.ClickHouse, who: deps.Who, refused: refused, limits: limits, logger: deps.Logger,
 		all: semaphore.NewWeighted(limits.runningInAll), running: map[string]*semaphore.Weighted{}}
 }
 
@@ -61,9 +65,11 @@ func (d *sqlDoor) answer(w http.ResponseWriter, r *http.Request) error {
 	principal, err := d.authenticate(r)
 	var denied *access.DeniedError
 	if errors.As(err, &denied) {
+		d.note(r, principal, eventsv1.AccessRefusal_ACCESS_REFUSAL_DENIED)
 		return &sqlError{http.StatusForbidden, 497, "ACCESS_DENIED", "SQL takes a role for the whole tenant: " + err.Error()}
 	}
 	if err != nil {
+		d.note(r, principal, eventsv1.AccessRefusal_ACCESS_REFUSAL_UNAUTHENTICATED)
 		return &sqlError{http.StatusUnauthorized, 516, "AUTHENTICATION_FAILED", "send an API token as the password, with any user name"}
 	}
 	database := clickhouse.TenantDatabase(d.db.Database(), principal.Tenant)
@@ -108,6 +114,11 @@ func (d *sqlDoor) answer(w http.ResponseWriter, r *http.Request) error {
 
 // sqlGrace is what an answer may take beside the time of the statement.
 const sqlGrace = 30 * time.Second
+
+func (d *sqlDoor) note(r *http.Request, p access.Principal, why eventsv1.AccessRefusal) {
+	address, _, _ := net.SplitHostPort(r.RemoteAddr) // "" is as good as none
+	d.refused.note(&eventsv1.Actor{Principal: p.ID, Address: address, Method: sqlPath}, p.Tenant, sqlPermission, why)
+}
 
 // sqlPermission is what SQL takes, for the whole tenant: the views know no organizations.
 const sqlPermission = "explorer.view"

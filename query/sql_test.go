@@ -47,7 +47,7 @@ func newSQLNode(t testing.TB, limits sqlLimits) *sqlNode {
 		require.NoError(t, db.Exec(t.Context(), "INSERT INTO telemetry SELECT ?, concat(?, '-', toString(number)), number, toDateTime64('2026-01-02 03:04:05.678', 3, 'UTC') FROM numbers(3)", tenant, tenant))
 	}
 	deps := Deps{ClickHouse: db, Logger: slog.New(slog.DiscardHandler), Who: access.Any{access.NewAdminToken("secret-a", "a"), access.NewAdminToken("secret-b", "b")}}
-	server := httptest.NewServer(hardened(newSQLDoor(deps, limits)))
+	server := httptest.NewServer(hardened(newSQLDoor(deps, newRefusals(nil, deps.Logger), limits)))
 	t.Cleanup(server.Close)
 	return &sqlNode{t: t, url: server.URL, db: db, own: clickhouse.TenantDatabase(database, "a"), addr: addr}
 }
@@ -280,7 +280,7 @@ func TestSQLStaysShutWithoutItsRole(t *testing.T) {
 			db, err := clickhouse.Open(t.Context(), clickhouse.Config{Addr: server.URL, Database: n.db.Database()})
 			require.NoError(t, err)
 			defer db.Close()
-			door := newSQLDoor(Deps{ClickHouse: db, Logger: slog.New(slog.DiscardHandler), Who: access.NewAdminToken("x", "a")}, analystLimits)
+			door := newSQLDoor(Deps{ClickHouse: db, Logger: slog.New(slog.DiscardHandler), Who: access.NewAdminToken("x", "a")}, newRefusals(nil, nil), analystLimits)
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, sqlPath, strings.NewReader("SELECT 1"))
 			r.Header.Set("X-ClickHouse-Key", "x")
 			w := httptest.NewRecorder()

@@ -194,6 +194,7 @@ func (n *node) addProjections(p *platform, have *parts) error {
 		{"catalog events", projections.NewCatalogEvents},
 		{"alert events", projections.NewAlertEvents},
 		{"job events", projections.NewJobEvents},
+		{"audit events", projections.NewAuditEvents},
 		{"dead letter", projections.NewDeadLetter},
 	} {
 		running, err := projection.construct(have.log, have.analytics, options)
@@ -257,7 +258,7 @@ func (n *node) addAPI(p *platform, have *parts, open func(flag, addr, protocol s
 	}
 	p.add("device operations", runner.Run)
 	api := query.NewServer(query.Deps{
-		Registry: have.devices, Catalog: have.catalog, Groups: have.groups, Templates: have.templates, Keys: have.keys, Who: access.Any{admin, access.NewTokens(have.directory)}, Directory: have.directory, ClickHouse: have.analytics, Operations: runner, Metrics: have.metrics, Ready: p.ready, Logger: p.logger,
+		Registry: have.devices, Catalog: have.catalog, Groups: have.groups, Templates: have.templates, Keys: have.keys, Who: access.Any{admin, access.NewTokens(have.directory)}, Directory: have.directory, Log: have.log, ClickHouse: have.analytics, Operations: runner, Metrics: have.metrics, Ready: p.ready, Logger: p.logger,
 	})
 	rest, err := open("api-addr", n.APIAddr, "http/1.1")
 	if err != nil {

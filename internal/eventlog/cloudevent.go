@@ -34,6 +34,7 @@ const (
 	TypeDeviceEvent    = "fleetlog.device.event.v1"
 	TypeDeviceSnapshot = "fleetlog.device.snapshot.v1"
 	TypeCatalogEvent   = "fleetlog.catalog.event.v1"
+	TypeAuditEvent     = "fleetlog.audit.event.v1"
 	TypeAlertEvent     = "fleetlog.alert.event.v1"
 	TypeJobEvent       = "fleetlog.job.event.v1"
 )

@@ -34,6 +34,8 @@ const (
 	Alerts Topic = "alerts"
 	// Jobs holds JobEvent, keyed tenant/job, for ever.
 	Jobs Topic = "jobs"
+	// Audit holds AuditEvent, who was not let do what, keyed tenant/id, for a year.
+	Audit Topic = "audit"
 	// DeadLetter holds records that could not be handled, as they were.
 	DeadLetter Topic = "dead-letter"
 )
@@ -47,8 +49,8 @@ const creationTimeout = 30 * time.Second
 
 const forever = -1 * time.Millisecond
 
-// alertRetention is as long as ClickHouse keeps them by default, so that the table can
-// be rebuilt from the log.
+// alertRetention is how long alerts and refused calls are kept: as long as ClickHouse
+// keeps them by default, so that the table can be rebuilt from the log.
 const alertRetention = 365 * 24 * time.Hour
 
 type topicSettings struct {
@@ -67,6 +69,7 @@ func settings(telemetryRetention time.Duration) []topicSettings {
 		{topic: Catalog, retention: forever, single: true},
 		{topic: Alerts, retention: alertRetention},
 		{topic: Jobs, retention: forever},
+		{topic: Audit, retention: alertRetention},
 		{topic: DeadLetter, retention: telemetryRetention},
 	}
 }

@@ -34,6 +34,7 @@ var shardedBy = map[string]string{
 	"schema_migrations": "version",
 	"catalog_events":    "cityHash64(tenant, resource)",
 	"job_events":        "cityHash64(tenant, job)",
+	"audit_events":      "cityHash64(tenant, id)",
 	"dead_letter":       "cityHash64(tenant, key)",
 }
 

@@ -44,6 +44,7 @@ var retained = map[string]string{
 	"catalog_events": "logged_at",
 	"alert_events":   "logged_at",
 	"job_events":     "logged_at",
+	"audit_events":   "logged_at",
 	"dead_letter":    "logged_at",
 }
 
@@ -60,6 +61,7 @@ func DefaultRetention() Retention {
 		"catalog_events": {Default: year},
 		"alert_events":   {Default: year},
 		"job_events":     {Default: year},
+		"audit_events":   {Default: year},
 		"dead_letter":    {Default: 30 * 24 * time.Hour},
 	}
 }

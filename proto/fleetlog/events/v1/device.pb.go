@@ -660,8 +660,12 @@ func (*DeviceEvent_DeploymentApplied) isDeviceEvent_Change() {}
 type Actor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Principal id, for example `token:admin` or `device:thermostat-1`.
-	Principal     string `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
-	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Principal string `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Where the request came from: an IP address, as the door saw it.
+	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	// The API's method, as `DeviceService/PutDevice`.
+	Method        string `protobuf:"bytes,4,opt,name=method,proto3" json:"method,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -706,6 +710,20 @@ func (x *Actor) GetPrincipal() string {
 func (x *Actor) GetRequestId() string {
 	if x != nil {
 		return x.RequestId
+	}
+	return ""
+}
+
+func (x *Actor) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Actor) GetMethod() string {
+	if x != nil {
+		return x.Method
 	}
 	return ""
 }
@@ -3909,11 +3927,13 @@ const file_fleetlog_events_v1_device_proto_rawDesc = "" +
 	"\x12subscriptions_kept\x18, \x01(\v2%.fleetlog.events.v1.SubscriptionsKeptH\x00R\x11subscriptionsKept\x12G\n" +
 	"\rfile_uploaded\x18. \x01(\v2 .fleetlog.events.v1.FileUploadedH\x00R\ffileUploaded\x12V\n" +
 	"\x12deployment_applied\x18/ \x01(\v2%.fleetlog.events.v1.DeploymentAppliedH\x00R\x11deploymentAppliedB\b\n" +
-	"\x06change\"D\n" +
+	"\x06change\"v\n" +
 	"\x05Actor\x12\x1c\n" +
 	"\tprincipal\x18\x01 \x01(\tR\tprincipal\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\tR\trequestId\"a\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06method\x18\x04 \x01(\tR\x06method\"a\n" +
 	"\fPrecondition\x12\x1d\n" +
 	"\aversion\x18\x01 \x01(\x04H\x00R\aversion\x88\x01\x01\x12\x1b\n" +
 	"\x06exists\x18\x02 \x01(\bH\x01R\x06exists\x88\x01\x01B\n" +
