@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
+	"os/exec"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,6 +75,18 @@ func TestTheAuditLogTellsWhoDidWhat(t *testing.T) {
 		"token:reader /sql refused access//sql denied 1",
 		" DeviceService/ListDevices refused access/DeviceService/ListDevices unauthenticated 1",
 	}, said)
+	var out []byte
+	require.Eventually(t, func() bool {
+		var err error
+		out, err = exec.Command(binary, "audit", "verify", "--data-dir", p.dir).Output()
+		require.NoError(t, err, "%s", out)
+		return bytes.Contains(out, []byte("ok      default catalog/0: 3 records")) && bytes.Contains(out, []byte("ok      default audit/")) && bytes.Contains(out, []byte("ok      default devices/"))
+	}, 30*time.Second, 100*time.Millisecond)
+	head := regexp.MustCompile(`catalog/0: .*head ([0-9a-f]{64})`).FindSubmatch(out)[1]
+	require.NoError(t, exec.Command(binary, "audit", "verify", "--data-dir", p.dir, "--head", string(head)).Run())
+	out, err := exec.Command(binary, "audit", "verify", "--data-dir", p.dir, "--head", strings.Repeat("0", 64)).Output()
+	require.Error(t, err)
+	require.Contains(t, string(out), "is on no chain")
 	require.Len(t, p.audit("actor=token:reader"), 2)
 	require.Len(t, p.audit("kind=apiTokens"), 2)
 	require.Len(t, p.audit("resource=d&action=registered"), 1)

@@ -29,6 +29,7 @@ type cli struct {
 	Query   queryCommand    `cmd:"" help:"Run the API alone, one of many nodes."`
 	Sim     sim.Command     `cmd:"" help:"Simulate a fleet of devices over MQTT against a running platform."`
 	Devices devices.Command `cmd:"" help:"Import and export devices as CSV files."`
+	Audit   auditCommand    `cmd:"" help:"Check the record of who changed what."`
 	Version versionCommand  `cmd:"" help:"Print the version."`
 }
 

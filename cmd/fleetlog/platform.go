@@ -26,6 +26,7 @@ import (
 	"github.com/fleetlog/fleetlog/internal/localca"
 	"github.com/fleetlog/fleetlog/internal/registry"
 	"github.com/fleetlog/fleetlog/internal/template"
+	"github.com/fleetlog/fleetlog/processors/auditchain"
 	"github.com/fleetlog/fleetlog/processors/devicestate"
 	"github.com/fleetlog/fleetlog/projections"
 	"github.com/fleetlog/fleetlog/projections/schema"
@@ -118,6 +119,7 @@ func (n *node) assemble(ctx context.Context, home *dataDir, logger *slog.Logger)
 	}
 	if n.has(processRole) {
 		p.add("device state", devicestate.New(have.log, have.id, logger, have.metrics).Run)
+		p.add("audit chain", auditchain.New(have.log, have.id).Run)
 	}
 	if n.has(projectRole) {
 		if err := n.addProjections(p, have); err != nil {

@@ -35,6 +35,7 @@ const (
 	TypeDeviceSnapshot = "fleetlog.device.snapshot.v1"
 	TypeCatalogEvent   = "fleetlog.catalog.event.v1"
 	TypeAuditEvent     = "fleetlog.audit.event.v1"
+	TypeAuditLink      = "fleetlog.audit.link.v1"
 	TypeAlertEvent     = "fleetlog.alert.event.v1"
 	TypeJobEvent       = "fleetlog.job.event.v1"
 )

@@ -36,6 +36,9 @@ const (
 	Jobs Topic = "jobs"
 	// Audit holds AuditEvent, who was not let do what, keyed tenant/id, for a year.
 	Audit Topic = "audit"
+	// AuditChain holds AuditLink, hashes over Catalog, Devices and Audit, keyed
+	// tenant/topic/partition, for ever. It has one partition.
+	AuditChain Topic = "audit-chain"
 	// DeadLetter holds records that could not be handled, as they were.
 	DeadLetter Topic = "dead-letter"
 )
@@ -70,6 +73,7 @@ func settings(telemetryRetention time.Duration) []topicSettings {
 		{topic: Alerts, retention: alertRetention},
 		{topic: Jobs, retention: forever},
 		{topic: Audit, retention: alertRetention},
+		{topic: AuditChain, retention: forever, single: true},
 		{topic: DeadLetter, retention: telemetryRetention},
 	}
 }

@@ -92,7 +92,7 @@ func TestPayloads(t *testing.T) {
 func TestSectionsAreChosenByName(t *testing.T) {
 	all, err := settings{}.chosen()
 	require.NoError(t, err)
-	require.Len(t, all, 9)
+	require.Len(t, all, 10)
 	some, err := settings{run: "memory, ingest"}.chosen()
 	require.NoError(t, err)
 	require.Equal(t, "memory", some[0].name)

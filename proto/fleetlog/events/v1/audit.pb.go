@@ -227,6 +227,113 @@ func (x *AccessRefused) GetLast() *timestamppb.Timestamp {
 	return nil
 }
 
+// AuditLink is one record of the `audit-chain` topic, keyed `tenant/topic/partition`: it
+// vouches for the records of a tenant in one partition of a topic that follow those of
+// the link before.
+type AuditLink struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Tenant string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Name of the topic in the design, `catalog`.
+	Topic     string `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
+	Partition int32  `protobuf:"varint,3,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Offsets of the first and the last record, and how many there are.
+	First int64  `protobuf:"varint,4,opt,name=first,proto3" json:"first,omitempty"`
+	Last  int64  `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`
+	Count uint64 `protobuf:"varint,6,opt,name=count,proto3" json:"count,omitempty"`
+	// Hash of the link before; empty for the first link.
+	Previous []byte `protobuf:"bytes,7,opt,name=previous,proto3" json:"previous,omitempty"`
+	// Hash after the last record.
+	Hash          []byte `protobuf:"bytes,8,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditLink) Reset() {
+	*x = AuditLink{}
+	mi := &file_fleetlog_events_v1_audit_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditLink) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditLink) ProtoMessage() {}
+
+func (x *AuditLink) ProtoReflect() protoreflect.Message {
+	mi := &file_fleetlog_events_v1_audit_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditLink.ProtoReflect.Descriptor instead.
+func (*AuditLink) Descriptor() ([]byte, []int) {
+	return file_fleetlog_events_v1_audit_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *AuditLink) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *AuditLink) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *AuditLink) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *AuditLink) GetFirst() int64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *AuditLink) GetLast() int64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *AuditLink) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *AuditLink) GetPrevious() []byte {
+	if x != nil {
+		return x.Previous
+	}
+	return nil
+}
+
+func (x *AuditLink) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
 var File_fleetlog_events_v1_audit_proto protoreflect.FileDescriptor
 
 const file_fleetlog_events_v1_audit_proto_rawDesc = "" +
@@ -245,7 +352,16 @@ const file_fleetlog_events_v1_audit_proto_rawDesc = "" +
 	"permission\x18\x02 \x01(\tR\n" +
 	"permission\x12\x14\n" +
 	"\x05count\x18\x03 \x01(\x04R\x05count\x12.\n" +
-	"\x04last\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04last*n\n" +
+	"\x04last\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04last\"\xc7\x01\n" +
+	"\tAuditLink\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x14\n" +
+	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x03 \x01(\x05R\tpartition\x12\x14\n" +
+	"\x05first\x18\x04 \x01(\x03R\x05first\x12\x12\n" +
+	"\x04last\x18\x05 \x01(\x03R\x04last\x12\x14\n" +
+	"\x05count\x18\x06 \x01(\x04R\x05count\x12\x1a\n" +
+	"\bprevious\x18\a \x01(\fR\bprevious\x12\x12\n" +
+	"\x04hash\x18\b \x01(\fR\x04hash*n\n" +
 	"\rAccessRefusal\x12\x1e\n" +
 	"\x1aACCESS_REFUSAL_UNSPECIFIED\x10\x00\x12\"\n" +
 	"\x1eACCESS_REFUSAL_UNAUTHENTICATED\x10\x01\x12\x19\n" +
@@ -264,20 +380,21 @@ func file_fleetlog_events_v1_audit_proto_rawDescGZIP() []byte {
 }
 
 var file_fleetlog_events_v1_audit_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_fleetlog_events_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_fleetlog_events_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_fleetlog_events_v1_audit_proto_goTypes = []any{
 	(AccessRefusal)(0),            // 0: fleetlog.events.v1.AccessRefusal
 	(*AuditEvent)(nil),            // 1: fleetlog.events.v1.AuditEvent
 	(*AccessRefused)(nil),         // 2: fleetlog.events.v1.AccessRefused
-	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
-	(*Actor)(nil),                 // 4: fleetlog.events.v1.Actor
+	(*AuditLink)(nil),             // 3: fleetlog.events.v1.AuditLink
+	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
+	(*Actor)(nil),                 // 5: fleetlog.events.v1.Actor
 }
 var file_fleetlog_events_v1_audit_proto_depIdxs = []int32{
-	3, // 0: fleetlog.events.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
-	4, // 1: fleetlog.events.v1.AuditEvent.actor:type_name -> fleetlog.events.v1.Actor
+	4, // 0: fleetlog.events.v1.AuditEvent.time:type_name -> google.protobuf.Timestamp
+	5, // 1: fleetlog.events.v1.AuditEvent.actor:type_name -> fleetlog.events.v1.Actor
 	2, // 2: fleetlog.events.v1.AuditEvent.refused:type_name -> fleetlog.events.v1.AccessRefused
 	0, // 3: fleetlog.events.v1.AccessRefused.why:type_name -> fleetlog.events.v1.AccessRefusal
-	3, // 4: fleetlog.events.v1.AccessRefused.last:type_name -> google.protobuf.Timestamp
+	4, // 4: fleetlog.events.v1.AccessRefused.last:type_name -> google.protobuf.Timestamp
 	5, // [5:5] is the sub-list for method output_type
 	5, // [5:5] is the sub-list for method input_type
 	5, // [5:5] is the sub-list for extension type_name
@@ -297,7 +414,7 @@ func file_fleetlog_events_v1_audit_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleetlog_events_v1_audit_proto_rawDesc), len(file_fleetlog_events_v1_audit_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
