@@ -3,7 +3,12 @@ package query
 import (
 	"context"
 	"errors"
+	"github.com/fleetlog/fleetlog/internal/pace"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"strings"
+	"time"
 
 	"github.com/fleetlog/fleetlog/internal/access"
 	apiv1 "github.com/fleetlog/fleetlog/proto/fleetlog/api/v1"
@@ -34,10 +39,16 @@ type gate struct {
 	who   access.Authenticator
 	needs map[string]need // by full method
 	*refusals
+
+	callers *pace.Limits // nil: no bound
 }
 
-func newGate(who access.Authenticator, r *refusals) *gate {
-	return &gate{who: who, needs: map[string]need{}, refusals: r}
+func newGate(who access.Authenticator, r *refusals, perSecond float64) *gate {
+	g := &gate{who: who, needs: map[string]need{}, refusals: r}
+	if perSecond > 0 {
+		g.callers = pace.New(perSecond)
+	}
+	return g
 }
 
 // learn reads what the methods of the services take. It is called before the first call.
@@ -90,6 +101,9 @@ func (g *gate) admit(ctx context.Context, method string) (context.Context, error
 	}
 	if err != nil {
 		return nil, toStatus(err)
+	}
+	if g.callers != nil && !g.callers.Allow(p.Tenant+"/"+p.ID) {
+		return nil, detailed(codes.ResourceExhausted, "you call too often: wait a second, and send fewer calls at once", &errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)})
 	}
 	entered, err := n.enter(ctx, p)
 	if err != nil {

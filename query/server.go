@@ -43,6 +43,8 @@ type Deps struct {
 	Log        *eventlog.Log
 	ClickHouse *clickhouse.Conn
 	Operations *operations.Runner
+	// RequestRate is how many calls/s one caller may make; 0 for no bound.
+	RequestRate float64
 	// Metrics are served at /metrics; the API's own are among them.
 	Metrics *prometheus.Registry
 	// Ready names the parts of the platform and tells which of them is not ready.
@@ -68,7 +70,7 @@ type Server struct {
 
 // NewServer builds the services; Serve opens them.
 func NewServer(deps Deps) *Server {
-	s := &Server{deps: deps, health: health.NewServer(), observer: newObserver(deps.Metrics, deps.Logger), gate: newGate(deps.Who, newRefusals(deps.Log, deps.Logger))}
+	s := &Server{deps: deps, health: health.NewServer(), observer: newObserver(deps.Metrics, deps.Logger), gate: newGate(deps.Who, newRefusals(deps.Log, deps.Logger), deps.RequestRate)}
 	s.grpc = grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxRequestBytes),
 		grpc.MaxConcurrentStreams(1000),

@@ -15,7 +15,7 @@ type nodeFlags struct {
 	Partitions  int32         `help:"Partitions of topics that are made anew; 0 is one a core (2 to 8) in the embedded broker and 12 in brokers of yours." default:"0"`
 	Retention   time.Duration `help:"How long the log keeps telemetry." default:"168h"`
 
-	TLSCert string   `name:"tls-cert" help:"Server certificate chain (PEM) instead of one from the local CA." type:"existingfile" placeholder:"FILE"`
+	TLSCert string   `name:"tls-cert" help:"Server certificate chain (PEM) instead of one from the local CA; a new one is taken without a restart." type:"existingfile" placeholder:"FILE"`
 	TLSKey  string   `name:"tls-key" help:"Key of --tls-cert (PEM)." type:"existingfile" placeholder:"FILE"`
 	TLSName []string `name:"tls-name" help:"Further host names or addresses for the local CA's server certificate." placeholder:"NAME,…"`
 
@@ -67,8 +67,9 @@ type simulationFlags struct {
 
 // apiFlags are of the API.
 type apiFlags struct {
-	APIAddr  string `help:"REST API, documentation and metrics." default:"127.0.0.1:8080" placeholder:"ADDR"`
-	GRPCAddr string `name:"grpc-addr" help:"gRPC API." default:"127.0.0.1:9090" placeholder:"ADDR"`
+	APIAddr  string  `help:"REST API, documentation and metrics." default:"127.0.0.1:8080" placeholder:"ADDR"`
+	GRPCAddr string  `name:"grpc-addr" help:"gRPC API." default:"127.0.0.1:9090" placeholder:"ADDR"`
+	APIRate  float64 `name:"api-rate" help:"Calls/s of one caller, 2 seconds' worth at once; 0 for no bound." default:"5000"`
 }
 
 // operationsFlags are of a node without the API.

@@ -160,7 +160,7 @@ func (n *node) open(ctx context.Context, p *platform, home *dataDir) (*parts, er
 	if have.keys, err = device.OpenMasterKey(master); err != nil {
 		return nil, err
 	}
-	if have.secure, err = n.serverTLS(home); err != nil {
+	if have.secure, err = n.serverTLS(p, home); err != nil {
 		return nil, err
 	}
 	if n.has(ingestRole) || n.has(queryRole) {
@@ -260,7 +260,7 @@ func (n *node) addAPI(p *platform, have *parts, open func(flag, addr, protocol s
 	}
 	p.add("device operations", runner.Run)
 	api := query.NewServer(query.Deps{
-		Registry: have.devices, Catalog: have.catalog, Groups: have.groups, Templates: have.templates, Keys: have.keys, Who: access.Any{admin, access.NewTokens(have.directory)}, Directory: have.directory, Log: have.log, ClickHouse: have.analytics, Operations: runner, Metrics: have.metrics, Ready: p.ready, Logger: p.logger,
+		Registry: have.devices, Catalog: have.catalog, Groups: have.groups, Templates: have.templates, Keys: have.keys, Who: access.Any{admin, access.NewTokens(have.directory)}, Directory: have.directory, Log: have.log, RequestRate: n.APIRate, ClickHouse: have.analytics, Operations: runner, Metrics: have.metrics, Ready: p.ready, Logger: p.logger,
 	})
 	rest, err := open("api-addr", n.APIAddr, "http/1.1")
 	if err != nil {
@@ -357,16 +357,17 @@ func (n *node) serveClickHouse(ctx context.Context, p *platform, engine *chdb.En
 }
 
 // serverTLS is the configuration of every listener that has TLS.
-func (n *node) serverTLS(home *dataDir) (*tls.Config, error) {
+func (n *node) serverTLS(p *platform, home *dataDir) (*tls.Config, error) {
 	if (n.TLSCert == "") != (n.TLSKey == "") {
 		return nil, errors.New("--tls-cert and --tls-key go together: give both or neither")
 	}
 	if n.TLSCert != "" {
-		cert, err := tls.LoadX509KeyPair(n.TLSCert, n.TLSKey)
+		cert, err := openCertificate(n.TLSCert, n.TLSKey, p.logger)
 		if err != nil {
-			return nil, fmt.Errorf("--tls-cert: %w", err)
+			return nil, err
 		}
-		return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
+		p.add("certificate", cert.run)
+		return &tls.Config{GetCertificate: cert.get, MinVersion: tls.VersionTLS12}, nil
 	}
 	names := []string{"localhost", "127.0.0.1", "::1"}
 	if host, err := os.Hostname(); err == nil {

@@ -89,7 +89,7 @@ func (d *Door) forDevice(operation string, serve func(http.ResponseWriter, *http
 // withinDevice serves within the device's rate and its share of the places.
 func (d *Door) withinDevice(tenant, id string, serve func() error) error {
 	key := string(eventlog.Key(tenant, id))
-	if !d.devices.allow(key) || !d.underway.begin(key) {
+	if !d.devices.Allow(key) || !d.underway.begin(key) {
 		return failThrottled
 	}
 	defer d.underway.end(key)
@@ -121,7 +121,7 @@ func (d *Door) forAnyone(operation string, serve func(http.ResponseWriter, *http
 }
 
 func (d *Door) bounded(w http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter, *http.Request) error) error {
-	if !d.addresses.allow(hostOf(r.RemoteAddr)) {
+	if !d.addresses.Allow(hostOf(r.RemoteAddr)) {
 		return failThrottled
 	}
 	if !d.places.TryAcquire(1) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/fleetlog/fleetlog/internal/pace"
 	"log/slog"
 	"net"
 	"net/http"
@@ -88,10 +89,10 @@ type Door struct {
 	places    *semaphore.Weighted
 	bodies    *semaphore.Weighted // bytes of telemetry being read
 	underway  *underway
-	devices   *limiters
-	begins    *limiters // of uploads
-	addresses *limiters
-	connects  *limiters
+	devices   *pace.Limits
+	begins    *pace.Limits // of uploads
+	addresses *pace.Limits
+	connects  *pace.Limits
 	uploads   *uploads
 	signer    signer
 	sockets   *socketListener
@@ -107,10 +108,10 @@ func New(deps Deps, cfg Config) *Door {
 		places:    semaphore.NewWeighted(cfg.MaxRequests),
 		bodies:    semaphore.NewWeighted(maxBodiesBytes),
 		underway:  &underway{requests: map[string]int{}},
-		devices:   newLimiters(cfg.DeviceRate),
-		begins:    newLimiters(uploadRate),
-		addresses: newLimiters(cfg.AddressRate),
-		connects:  newLimiters(cfg.AddressRate),
+		devices:   pace.New(cfg.DeviceRate),
+		begins:    pace.New(uploadRate),
+		addresses: pace.New(cfg.AddressRate),
+		connects:  pace.New(cfg.AddressRate),
 		uploads:   newUploads(),
 		signer:    signer{key: deps.Keys.Secret("file uploads")},
 		sockets:   newSocketListener(),

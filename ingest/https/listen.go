@@ -37,7 +37,7 @@ func (l *doorListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !l.door.connects.allow(hostOf(conn.RemoteAddr().String())) {
+		if !l.door.connects.Allow(hostOf(conn.RemoteAddr().String())) {
 			l.door.metrics.refused.Inc()
 			_ = conn.Close()
 			continue

@@ -49,7 +49,7 @@ func (d *Door) beginUpload(w http.ResponseWriter, r *http.Request, c caller) err
 	if !d.uploads.begin(key, u, now) {
 		return failUploads
 	}
-	if !d.begins.allow(key) {
+	if !d.begins.Allow(key) {
 		d.uploads.end(key, u.id)
 		return failThrottled
 	}
