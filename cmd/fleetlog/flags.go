@@ -49,6 +49,7 @@ type deviceFlags struct {
 	DeviceRate     float64 `help:"Messages/s of one device connection, 5 seconds' worth at once; 0 for no bound." default:"0"`
 	TenantRate     float64 `help:"Messages/s of all of a tenant's devices on this node; 0 for no bound." default:"0"`
 	ConnectRate    float64 `help:"Device connections/s this node takes; more wait. 0 for no bound." default:"5000"`
+	OIDCConfig     string  `name:"oidc-config" help:"YAML file with identity providers (OpenID Connect) whose tokens are taken; docs/sign-in.md shows how." type:"existingfile" placeholder:"FILE"`
 	MaxFileBytes   int64   `help:"Largest file a device may upload." default:"104857600"`
 	BridgeConfig   string  `help:"YAML file with MQTT brokers to take telemetry from; deploy/bridges.yaml is an example." type:"existingfile" placeholder:"FILE"`
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fleetlog/fleetlog/internal/access"
+	"github.com/fleetlog/fleetlog/internal/bearer"
 	"github.com/fleetlog/fleetlog/internal/catalog"
 	"github.com/fleetlog/fleetlog/internal/clickhouse"
 	"github.com/fleetlog/fleetlog/internal/dashboard"
@@ -252,6 +253,18 @@ func (n *node) addAPI(p *platform, have *parts, open func(flag, addr, protocol s
 		return err
 	}
 	p.newToken = created
+	who := access.Any{admin, access.NewTokens(have.directory)}
+	if n.OIDCConfig != "" {
+		providers, err := bearer.Load(n.OIDCConfig)
+		if err != nil {
+			return fmt.Errorf("--oidc-config: %w", err)
+		}
+		tokens, err := bearer.New(providers, have.directory, p.logger)
+		if err != nil {
+			return fmt.Errorf("--oidc-config: %w", err)
+		}
+		who = append(who, tokens)
+	}
 	runner, err := operations.New(operations.Deps{
 		Registry: have.devices, Catalog: have.catalog, Groups: have.groups, Templates: have.templates, Keys: have.keys, Files: have.files, Node: have.id, Logger: p.logger,
 	})
@@ -260,7 +273,7 @@ func (n *node) addAPI(p *platform, have *parts, open func(flag, addr, protocol s
 	}
 	p.add("device operations", runner.Run)
 	api := query.NewServer(query.Deps{
-		Registry: have.devices, Catalog: have.catalog, Groups: have.groups, Templates: have.templates, Keys: have.keys, Who: access.Any{admin, access.NewTokens(have.directory)}, Directory: have.directory, Log: have.log, RequestRate: n.APIRate, ClickHouse: have.analytics, Operations: runner, Metrics: have.metrics, Ready: p.ready, Logger: p.logger,
+		Registry: have.devices, Catalog: have.catalog, Groups: have.groups, Templates: have.templates, Keys: have.keys, Who: who, Directory: have.directory, Log: have.log, RequestRate: n.APIRate, ClickHouse: have.analytics, Operations: runner, Metrics: have.metrics, Ready: p.ready, Logger: p.logger,
 	})
 	rest, err := open("api-addr", n.APIAddr, "http/1.1")
 	if err != nil {

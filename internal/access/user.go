@@ -28,7 +28,12 @@ const (
 	maxObjectID = 128
 )
 
-var objectID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
+// What directories call themselves, and people and groups in them: Keycloak's groups are
+// paths, Auth0's people have a bar in their ids.
+var (
+	directoryID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
+	objectID    = regexp.MustCompile(`^[!-~]([ -~]{0,126}[!-~])?$`)
+)
 
 // userKind is the user as the catalog needs to know it.
 func userKind() catalog.Kind {
@@ -67,8 +72,8 @@ func validateUser(id string, u *eventsv1.User) error {
 		}
 	default:
 		for _, o := range []*eventsv1.DirectoryObject{u.GetServicePrincipal(), u.GetAdGroup()} {
-			if o != nil && (!objectID.MatchString(o.GetTenantId()) || !objectID.MatchString(o.GetObjectId())) {
-				return fmt.Errorf("tenantId and objectId are needed: use 1 to %d letters, digits, '-', '.' and '_' each", maxObjectID)
+			if o != nil && (!directoryID.MatchString(o.GetTenantId()) || !objectID.MatchString(o.GetObjectId())) {
+				return fmt.Errorf("tenantId and objectId are needed: 1 to %d letters, digits, '-', '.' and '_', and the object's id as the provider has it", maxObjectID)
 			}
 		}
 	}
