@@ -19,7 +19,7 @@ const (
 	MaxOrganizations = 200
 	// MaxDepth bounds how deep the tree is.
 	MaxDepth = 5
-	maxName          = 200
+	maxName  = 200
 )
 
 // organizationID is ORG-01's, and one letter or digit.

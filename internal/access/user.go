@@ -32,7 +32,7 @@ const (
 // paths, Auth0's people have a bar in their ids.
 var (
 	directoryID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
-	objectID    = regexp.MustCompile(`^[!-~]([ -~]{0,126}[!-~])?$`)
+	objectID    = regexp.MustCompile(`^[[:graph:]]([[:print:]]{0,126}[[:graph:]])?$`)
 )
 
 // userKind is the user as the catalog needs to know it.
